@@ -1,0 +1,78 @@
+"""What a request came to: `Served` is what the caller is told about it, `Record` what we remember.
+
+A Record is made exactly once per request, when it is over, and read by ledger, metrics, log and learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core.money import Tokens
+
+
+@dataclass(slots=True)
+class Served:
+    """Who answered and why, for response headers and the `tierway` object of the body."""
+
+    request_id: str
+    model: str  # the full id: upstream/model
+    upstream: str
+    reason: str
+    attempts: int
+    tier: str | None = None
+    score: float | None = None
+    fallback: str | None = None  # the full id of the model this one stands in for
+    session: str | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; times in seconds."""
+
+    model: str
+    upstream: str
+    outcome: str
+    blame: str | None
+    seconds: float
+    connected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished request."""
+
+    request_id: str
+    parent_id: str | None
+    root_id: str
+    depth: int
+    endpoint: str
+    model_requested: str
+    stream: bool
+    status: int
+    started_at: float  # seconds since 1970, UTC
+    seconds: float
+    overhead_seconds: float
+    error_code: str | None = None
+    key_id: str | None = None
+    tenant: str | None = None
+    agent: str | None = None
+    session: str | None = None
+    model: str | None = None
+    upstream: str | None = None
+    local: bool | None = None
+    tier: str | None = None
+    score: float | None = None
+    strategy: str | None = None
+    reason: str | None = None
+    fallback_from: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    tokens: Tokens | None = None
+    usage_estimated: bool = False
+    truncated: bool = False
+    cost_nano: int | None = None
+    first_token_seconds: float | None = None
+    finish: str | None = None
+    client_gone: bool = False
+    flags: dict[str, Any] = field(default_factory=dict)

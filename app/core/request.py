@@ -1,0 +1,95 @@
+"""What a caller wants, in no dialect, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.core.card import Ability
+from app.core.messages import Format, Message, Tool, ToolChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the caller wants to be served: from the `x-tierway-*` headers, the key's policy and the request's parent.
+
+    `deadline` is in monotonic seconds of the process's clock. `root_id` and `depth` say which tree of requests this
+    one belongs to; a request of a client is its own root at depth 0.
+    """
+
+    request_id: str
+    root_id: str
+    parent_id: str | None = None
+    depth: int = 0
+    deadline: float | None = None
+    trace_parent: str | None = None
+    strategy: str | None = None
+    session: str | None = None
+    agent: str | None = None
+    priority: str = "interactive"
+    local_only: bool = False
+    max_tries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One chat request.
+
+    `body` is the caller's parsed body in `dialect`; a codec of the same dialect writes from it, so that fields we do
+    not know survive. `hints` are known parameters that may be dropped with a word (seed, sampling, penalties, user,
+    metadata, ...), by their OpenAI name; `extra` are fields nobody here knows.
+    `needs` is what a model must be able to do to answer at all.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    terms: Terms
+    dialect: str
+    body: Mapping[str, Any]
+    stream: bool = False
+    include_usage: bool = False
+    n: int = 1
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    format: Format | None = None
+    effort: str | None = None  # none | minimal | low | medium | high | xhigh | max
+    logprobs: int | None = None  # None: not asked; else how many alternatives
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    needs: frozenset[Ability] = frozenset({Ability.CHAT})
+    input_bytes: int = 0  # of all text a model will read: messages, tools, schema
+
+    @property
+    def id(self) -> str:
+        return self.terms.request_id
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts (or token lists) to embed. `base64`: how the client wants the vectors written."""
+
+    model: str
+    inputs: tuple[str, ...] | tuple[tuple[int, ...], ...]
+    terms: Terms
+    body: Mapping[str, Any]
+    dimensions: int | None = None
+    base64: bool = False
+    needs: frozenset[Ability] = frozenset({Ability.EMBEDDINGS})
+
+    @property
+    def id(self) -> str:
+        return self.terms.request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per input, in their order. `prompt_tokens` None: the upstream did not say."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str
+    prompt_tokens: int | None
+    ignored: tuple[str, ...] = ()

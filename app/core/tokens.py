@@ -1,0 +1,27 @@
+"""Bounds and estimates of token counts, from bytes alone: no tokenizer is needed, and no model is assumed.
+
+A token of any byte-level tokenizer holds at least one byte, so bytes bound tokens from above. The estimate is what
+English prose and code average; it is used where a wrong guess costs nothing but a detour.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BYTES_PER_TOKEN: Final = 4
+TOKENS_PER_IMAGE: Final = 1_600  # the usual cap of a large image; only for estimates
+
+
+def upper_bound(text_bytes: int) -> int:
+    """At least as many tokens as any byte-level tokenizer makes of that many bytes."""
+    return text_bytes
+
+
+def estimate(text_bytes: int) -> int:
+    """About how many tokens that many bytes of text are."""
+    return -(-text_bytes // BYTES_PER_TOKEN)
+
+
+def at_least(text_bytes: int) -> int:
+    """Fewer tokens than almost any real text of that many bytes makes; for noticing that something was dropped."""
+    return text_bytes // 12
