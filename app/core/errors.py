@@ -172,7 +172,7 @@ class UpstreamFault(GatewayError):
 class Refused(UpstreamFault):
     """No connection could be made: refused, unreachable, unknown host, TLS, or the connect clock."""
 
-    kind = "refused"
+    kind, again = "refused", Again.NEXT
 
 
 class Broken(UpstreamFault):

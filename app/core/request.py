@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ class Terms:
     """How the caller wants to be served: from the `x-tierway-*` headers, the key's policy and the request's parent.
 
     `deadline` is in monotonic seconds of the process's clock. `root_id` and `depth` say which tree of requests this
-    one belongs to; a request of a client is its own root at depth 0.
+    one belongs to; a request of a client is its own root at depth 0. `ignored` names headers that had no effect.
     """
 
     request_id: str
@@ -29,7 +29,7 @@ class Terms:
     agent: str | None = None
     priority: str = "interactive"
     local_only: bool = False
-    max_tries: int | None = None
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class EmbeddingRequest:
 class Embeddings:
     """One vector per input, in their order. `prompt_tokens` None: the upstream did not say."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[Sequence[float], ...]
     model: str
     prompt_tokens: int | None
     ignored: tuple[str, ...] = ()
