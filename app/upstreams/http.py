@@ -223,7 +223,7 @@ def raise_fault(error: aiohttp.ClientError) -> NoReturn:
             raise Refused("The upstream accepts no connection.") from error
         case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError():
             raise Broken("The connection to the upstream broke.") from error
-        case aiohttp.InvalidURL():
-            raise Refused("The upstream's address is not a URL.") from error
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            raise Refused("The upstream's address is not a URL we can use.") from error
         case _:
             raise BadReply("The upstream did not answer in HTTP as we know it.") from error
