@@ -6,6 +6,7 @@ cannot stream still answers a streamed request.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -33,8 +34,7 @@ async def converse(
 ) -> AsyncGenerator[Event, None]:
     """The events of one answer. Raises what the codec and the transport raise."""
     outgoing = codec.write_request(request, card)
-    if not request.stream:  # a whole answer has no first token before its last
-        clocks = replace(clocks, first_token=clocks.total)
+    clocks = _until(request, clocks)
     call = Call("POST", url, {**BASE_HEADERS, **headers, **outgoing.headers}, outgoing.body)
     async with transport.send(call, clocks) as reply:
         if reply.status != 200:
@@ -60,6 +60,15 @@ BASE_HEADERS: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
 }
+
+
+def _until(request: Request, clocks: Clocks) -> Clocks:
+    """The clocks of this attempt: nothing outlasts the request's deadline, and a whole answer has no first token
+    before its last."""
+    deadline = request.terms.deadline
+    left = clocks.total if deadline is None else deadline - asyncio.get_running_loop().time()
+    total = max(0.0, min(clocks.total, left))
+    return replace(clocks, total=total, first_token=clocks.first_token if request.stream else total)
 
 
 def _noted(event: Event, outgoing: Outgoing) -> Event:

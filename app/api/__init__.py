@@ -1,0 +1,1 @@
+"""HTTP towards clients: thin endpoints that parse, call the gateway and render."""

@@ -1,0 +1,54 @@
+"""Who may come in: API keys for the endpoints, the admin key for `/admin`."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from app.core.caller import ANONYMOUS, Caller
+from app.core.errors import InvalidApiKey, NotFound
+
+
+class Ring(Protocol):
+    """The snapshot of all keys."""
+
+    @property
+    def any_created(self) -> bool: ...
+
+    def authenticate(self, secret: str) -> Caller: ...
+
+
+class Door:
+    """`open_at_first`: as long as no key was ever created, nobody needs one (on loopback, or where the operator
+    allowed it)."""
+
+    def __init__(self, ring: Callable[[], Ring], *, admin_key: str | None, open_at_first: bool) -> None:
+        self._ring = ring
+        self._admin_key = admin_key
+        self._open_at_first = open_at_first
+
+    def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Raises `InvalidApiKey`."""
+        ring = self._ring()
+        if self._open_at_first and not ring.any_created:
+            return ANONYMOUS
+        secret = bearer(headers)
+        if secret is None:
+            raise InvalidApiKey("An API key is needed: send it as 'Authorization: Bearer KEY'.")
+        return ring.authenticate(secret)
+
+    def admin(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raises `NotFound` where there is no admin key, `InvalidApiKey` where it is not this one."""
+        if self._admin_key is None:
+            raise NotFound("The admin endpoints are off; TIERWAY_ADMIN_KEY switches them on.")
+        if not hmac.compare_digest((bearer(headers) or "").encode(), self._admin_key.encode()):
+            raise InvalidApiKey("This needs the admin key: send it as 'Authorization: Bearer KEY'.")
+
+
+def bearer(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key a client sent, as OpenAI's or as Anthropic's clients do."""
+    scheme, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer" and secret.strip():
+        return secret.strip()
+    return headers.get(b"x-api-key", b"").decode("latin-1").strip() or None

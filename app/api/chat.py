@@ -1,0 +1,29 @@
+"""`POST /v1/chat/completions`: reads the request, lets the gateway answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.api.auth import Door
+from app.api.inbound import Inbound
+from app.api.reply import Pace, reply
+from app.api.terms import read_terms
+from app.gateway.gateway import Gateway
+from app.wire.codec import ClientCodec, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEndpoint:
+    """One dialect of chat; `codec` says which."""
+
+    door: Door
+    gateway: Gateway
+    codec: ClientCodec
+    limits: Limits
+    pace: Pace
+
+    async def __call__(self, inbound: Inbound) -> None:
+        caller = self.door.caller(inbound.headers)
+        terms = read_terms(inbound, caller)
+        request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
+        await reply(inbound, caller, request, self.gateway, self.codec, self.pace)

@@ -1,0 +1,41 @@
+"""Errors, rendered once: a status, the dialect's body, and the headers that tell a client what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from app.api.inbound import Send
+from app.core.errors import GatewayError, InternalError, RequestTooLarge
+
+Header = tuple[bytes, bytes]
+WriteError = Callable[[GatewayError], bytes]
+
+
+def shown(error: Exception, request_id: str) -> GatewayError:
+    """The error a client may see: a fault of ours says the request id and nothing else."""
+    if isinstance(error, GatewayError) and not isinstance(error, InternalError):
+        return error
+    return InternalError(f"The gateway failed on this request. Its id is {request_id}.")
+
+
+def error_headers(error: GatewayError, request_id: str, body: bytes) -> list[Header]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after + 0.5))).encode()))
+    if error.client_may_retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.client_may_retry else b"false"))
+    if isinstance(error, RequestTooLarge):
+        headers.append((b"connection", b"close"))  # the rest of the body may still be on its way
+    return headers
+
+
+async def send_error(send: Send, error: GatewayError, request_id: str, write_error: WriteError) -> None:
+    """Sends the whole reply."""
+    body = write_error(error)
+    headers = error_headers(error, request_id, body)
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,183 @@
+"""Gives an answer to a client, as events or whole, and stops working for one that left.
+
+Beside the answer runs a companion that waits for the client to leave. On streams it also keeps the line alive: when no
+content has come for a while, headers go out and comments keep proxies awake; a client that takes nothing is dropped.
+There is no queue: `send` blocking is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Final
+
+from app.api.errors import Header, send_error
+from app.api.inbound import Inbound
+from app.core.caller import Caller
+from app.core.errors import ClientGone, GatewayError
+from app.core.events import Fault, Fold, Start, Usage
+from app.core.money import usd
+from app.core.request import Request
+from app.core.tasks import Watched, cancel_if
+from app.gateway.gateway import Gateway
+from app.wire.codec import ClientCodec
+
+STREAM_HEADERS: Final[tuple[Header, ...]] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+PING: Final = b": ping\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: until headers go out without content, between keep-alives, for one write to be taken."""
+
+    commit_after: float = 15.0
+    ping: float = 15.0
+    send_timeout: float = 30.0
+
+
+async def reply(
+    inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec, pace: Pace
+) -> None:
+    """Answers in the way the request asks for. Raises a `GatewayError` while a status can still be sent."""
+    with contextlib.suppress(Watched):  # the client left: the answer is closed, and there is nobody to tell
+        if request.stream:
+            await _stream(inbound, caller, request, gateway, codec, pace)
+        else:
+            await _whole(inbound, caller, request, gateway, codec)
+
+
+async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec) -> None:
+    fold = Fold()
+    async with cancel_if(_gone(inbound), "client"), contextlib.aclosing(gateway.answer(caller, request)) as events:
+        async for event in events:
+            fold.add(event)
+    answer = fold.answer()
+    if answer.fault is not None:
+        raise answer.fault
+    body = codec.write_reply(answer, request)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *reply_headers(answer.start, inbound, request),
+        *_cost_header(answer.usage),
+    ]
+    await inbound.send({"type": "http.response.start", "status": 200, "headers": headers})
+    await inbound.send({"type": "http.response.body", "body": body})
+
+
+async def _stream(
+    inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec, pace: Pace
+) -> None:
+    line, writer = Line(inbound, pace), codec.writer(request)
+    try:
+        async with (
+            cancel_if(_keep(inbound, line), "client"),
+            contextlib.aclosing(gateway.answer(caller, request)) as events,
+        ):
+            async for event in events:
+                if type(event) is Start:
+                    await line.open(reply_headers(event, inbound, request))
+                if data := writer.write(event):
+                    await line.write(data)
+            await line.end(writer.end())
+    except GatewayError as error:
+        if not line.opened or isinstance(error, ClientGone):
+            raise
+        await line.end(writer.write(Fault(error)))
+
+
+class Line:
+    """The way to a client that reads a stream."""
+
+    def __init__(self, inbound: Inbound, pace: Pace) -> None:
+        self._send = inbound.send
+        self._request_id = (b"x-request-id", inbound.request_id.encode())
+        self._pace = pace
+        self._time = asyncio.get_running_loop().time
+        self._last = inbound.started
+        self._writing = False
+        self.opened = False
+
+    async def open(self, headers: list[Header]) -> None:
+        if not self.opened:
+            self.opened = True
+            head = [*STREAM_HEADERS, *headers]
+            await self._send({"type": "http.response.start", "status": 200, "headers": head})
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        self._writing, self._last = True, self._time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._writing = False
+
+    async def end(self, data: bytes) -> None:
+        await self.write(data, more=False)
+
+    def due(self) -> float:
+        """When `tick` should be called next, in loop seconds."""
+        pace = self._pace
+        return self._last + (pace.send_timeout if self._writing else pace.ping if self.opened else pace.commit_after)
+
+    async def tick(self) -> None:
+        """Does what is due. Raises `ClientGone` for a client that takes nothing."""
+        if self._time() < self.due():
+            return
+        if self._writing:
+            raise ClientGone("The client takes nothing of its answer.")
+        await self.open([self._request_id])
+        await self.write(PING)
+
+
+async def _gone(inbound: Inbound) -> None:
+    while (await inbound.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _keep(inbound: Inbound, line: Line) -> None:
+    """Returns when the client has left; meanwhile keeps the line alive."""
+    while True:
+        try:
+            async with asyncio.timeout_at(line.due()):
+                await _gone(inbound)
+                return
+        except TimeoutError:
+            await line.tick()
+
+
+def reply_headers(start: Start, inbound: Inbound, request: Request) -> list[Header]:
+    """What is known when the answer begins."""
+    elapsed_ms = (asyncio.get_running_loop().time() - inbound.started) * 1000
+    headers = [
+        (b"x-request-id", inbound.request_id.encode()),
+        (b"openai-processing-ms", str(round(elapsed_ms)).encode()),
+    ]
+    served = start.served
+    if served is not None:
+        known = {
+            b"x-tierway-model": served.model,
+            b"x-tierway-upstream": served.upstream,
+            b"x-tierway-tier": served.tier,
+            b"x-tierway-score": served.score,
+            b"x-tierway-reason": served.reason,
+            b"x-tierway-fallback": served.fallback,
+            b"x-tierway-attempts": served.attempts,
+        }
+        headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
+    if ignored := (*request.terms.ignored, *start.ignored):
+        headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
+    return headers
+
+
+def header_value(value: object) -> bytes:
+    """Any value as the bytes of a header: names come from upstreams, and must not break the reply."""
+    return "".join(c if " " <= c <= "~" else "?" for c in str(value)).encode()
+
+
+def _cost_header(usage: Usage | None) -> list[Header]:
+    if usage is None or usage.cost_nano is None:
+        return []
+    return [(b"x-tierway-cost-usd", f"{usd(usage.cost_nano):.9f}".encode())]

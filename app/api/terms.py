@@ -1,0 +1,65 @@
+"""The `x-tierway-*` and tracing headers of a request, as Terms. A header with a bad value is an error that names it;
+one that has no effect here is named in `x-tierway-ignored`, never dropped silently."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.api.inbound import Inbound
+from app.core.caller import Caller
+from app.core.errors import InvalidValue
+from app.core.request import Terms
+from app.routing.registry import STRATEGIES
+from app.telemetry.trace import parent_or_new
+
+PRIORITIES: Final = ("interactive", "batch")
+TEXT_MAX: Final = 256
+TIMEOUT_MAX_SECONDS: Final = 86_400.0
+DEFAULT_TIMEOUT_SECONDS: Final = 600.0
+WITHOUT_EFFECT: Final = tuple(
+    f"x-tierway-{name}".encode()
+    for name in ("session", "max-cost", "session-max-cost", "cache", "resumable", "continue", "context")
+)
+
+
+def read_terms(inbound: Inbound, caller: Caller) -> Terms:
+    headers = inbound.headers
+    timeout = _seconds(inbound, b"x-tierway-timeout")
+    return Terms(
+        request_id=inbound.request_id,
+        root_id=inbound.request_id,
+        deadline=inbound.started + (timeout or DEFAULT_TIMEOUT_SECONDS),
+        trace_parent=parent_or_new(inbound.header(b"traceparent")),
+        strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
+        agent=_text(inbound, b"x-tierway-agent"),
+        priority=_one_of(inbound, b"x-tierway-priority", PRIORITIES) or PRIORITIES[0],
+        local_only=caller.privacy == "local",
+        ignored=tuple(name.decode() for name in WITHOUT_EFFECT if name in headers),
+    )
+
+
+def _one_of(inbound: Inbound, name: bytes, values: tuple[str, ...]) -> str | None:
+    value = inbound.header(name)
+    if value is None or value in values:
+        return value
+    raise InvalidValue(f"{name.decode()} must be one of {', '.join(values)}.", param=name.decode())
+
+
+def _text(inbound: Inbound, name: bytes) -> str | None:
+    value = inbound.header(name)
+    if value is not None and not (0 < len(value) <= TEXT_MAX and value.isprintable()):
+        raise InvalidValue(f"{name.decode()} must be 1 to {TEXT_MAX} printable characters.", param=name.decode())
+    return value
+
+
+def _seconds(inbound: Inbound, name: bytes) -> float | None:
+    value = inbound.header(name)
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= TIMEOUT_MAX_SECONDS:
+        raise InvalidValue(f"{name.decode()} must be a number of seconds above 0.", param=name.decode())
+    return seconds

@@ -1,0 +1,1 @@
+"""One request from the caller to a settled record: the only place where the packages meet."""

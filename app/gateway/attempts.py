@@ -1,0 +1,161 @@
+"""The one retry loop: walks the plan, owns tries and time, and knows whose fault a failure was.
+
+An attempt is committed by its first content. Before that, a failure moves on as its error's `again` says; after it,
+the answer ends with a Fault, and no other model is spliced in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, TypeVar
+
+from app.core.errors import (
+    Again,
+    BadReply,
+    Blame,
+    Busy,
+    GatewayError,
+    Incomplete,
+    Overloaded,
+    Throttled,
+    TimedOut,
+    UpstreamFailed,
+    UpstreamFault,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+)
+from app.core.plan import Candidate
+from app.gateway.exchange import Exchange
+from app.upstreams.health import Health
+
+T = TypeVar("T")
+Open = Callable[[Candidate], AsyncGenerator[T, None]]
+
+MAX_ATTEMPTS: Final = 3
+TRIES_PER_CANDIDATE: Final = 2
+HELD_MAX: Final = 64
+BACKOFF_SECONDS: Final = 0.25
+WAIT_MAX_SECONDS: Final = 5.0
+
+
+class RetryBudget:
+    """Tries of the same candidate again may be a share of all requests, so that retries never feed an outage. (Moving
+    on to another upstream does not press the sick one, and is not counted.)"""
+
+    def __init__(self, share: float = 0.2, reserve: float = 10.0) -> None:
+        self._share = share
+        self._reserve = reserve
+        self._tokens = reserve
+
+    def request(self) -> None:
+        self._tokens = min(self._reserve, self._tokens + self._share)
+
+    def take(self) -> bool:
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Attempts:
+    """Shared by all requests: health of the upstreams and the budget for retries."""
+
+    def __init__(self, health: Health, budget: RetryBudget | None = None) -> None:
+        self._health = health
+        self._budget = budget or RetryBudget()
+
+    async def walk(
+        self, exchange: Exchange, open_: Open[T], commits: Callable[[T], bool], after: Callable[[GatewayError], T]
+    ) -> AsyncGenerator[T, None]:
+        """What the first candidate that commits gives. `commits` says which item does; `after` makes the last item of
+        an answer that broke after that. Raises the error for the client when none commits."""
+        assert exchange.plan is not None
+        self._budget.request()
+        failures: list[tuple[Candidate, GatewayError]] = []
+        left = deque(exchange.plan.candidates)
+        while True:
+            candidate, committed, held = left.popleft(), False, list[T]()
+            exchange.attempt_begins(candidate)
+            self._health.started(candidate.card)
+            try:
+                async with contextlib.aclosing(open_(candidate)) as items:
+                    async for item in items:
+                        if committed:
+                            yield item
+                            continue
+                        _hold(held, item)
+                        if committed := commits(item):
+                            for early in held:
+                                yield early
+                if not committed:
+                    raise Incomplete("The upstream ended its answer before it began.")
+                self._end(exchange, candidate, None)
+                return
+            except GatewayError as error:
+                self._end(exchange, candidate, error)
+                if committed:
+                    yield after(error)
+                    return
+                failures.append((candidate, error))
+            except BaseException as error:  # the caller left, or a fault of ours: noted and raised again
+                self._end(exchange, candidate, error)
+                raise
+            wait = self._next(candidate, failures, left, exchange.remaining())
+            if wait is None:
+                raise conclusion(failures)
+            await asyncio.sleep(wait)
+
+    def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
+        exchange.attempt_ends(error)
+        self._health.ended(candidate.card, error)
+
+    def _next(
+        self,
+        candidate: Candidate,
+        failures: list[tuple[Candidate, GatewayError]],
+        left: deque[Candidate],
+        remaining: float,
+    ) -> float | None:
+        """Prepares the next attempt; seconds to wait before it, None when there is none."""
+        error = failures[-1][1]
+        if error.again is Again.NEVER or len(failures) >= MAX_ATTEMPTS or remaining <= 0:
+            return None
+        tries = sum(failed is candidate for failed, _ in failures)
+        if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and self._budget.take():
+            wait = error.retry_after or random.uniform(0, BACKOFF_SECONDS * 2**tries)
+            if wait <= min(remaining, WAIT_MAX_SECONDS):
+                left.appendleft(candidate)
+                return wait
+        if error.again is Again.LARGER:
+            window = candidate.card.context_window or 0
+            for other in [c for c in left if (c.card.context_window or window + 1) <= window]:
+                left.remove(other)
+        return 0.0 if left else None
+
+
+def _hold(held: list[T], item: T) -> None:
+    held.append(item)
+    if len(held) > HELD_MAX:
+        raise BadReply("The upstream sends and sends, but no content.")
+
+
+def conclusion(failures: list[tuple[Candidate, GatewayError]]) -> GatewayError:
+    """The error for the client, from everything that was tried."""
+    last = failures[-1][1]
+    faults = [(candidate, error) for candidate, error in failures if isinstance(error, UpstreamFault)]
+    if not faults or (last.blame is not Blame.UPSTREAM and last.again is Again.NEVER):
+        return last
+    tried = "; ".join(f"{candidate.card.id}: {error.kind}" for candidate, error in faults)
+    errors = [error for _, error in faults]
+    soonest = min((error.retry_after for error in errors if error.retry_after is not None), default=None)
+    if all(isinstance(error, Throttled) for error in errors):
+        return UpstreamRateLimited(f"Every model that could answer is throttled. Tried {tried}.", retry_after=soonest)
+    if all(isinstance(error, TimedOut) for error in errors):
+        return UpstreamTimeout(f"No model answered in time. Tried {tried}.")
+    if all(isinstance(error, Busy) for error in errors):
+        return Overloaded(f"Every model that could answer is overloaded. Tried {tried}.", retry_after=soonest or 1)
+    return UpstreamFailed(f"Every model that could answer failed. Tried {tried}.", retry_after=soonest)

@@ -1,0 +1,136 @@
+"""The one object a request has while it lives. Visible only inside `gateway/`; frozen into a Record when it is over."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.core.caller import Caller
+from app.core.clock import Clock
+from app.core.errors import Blame, ClientGone, GatewayError, UpstreamFault
+from app.core.events import Usage
+from app.core.plan import Candidate, Plan
+from app.core.record import Attempt, Record, Served
+from app.core.request import EmbeddingRequest, Request
+
+DEADLINE_SECONDS: Final = 600.0
+
+
+class Exchange:
+    """Collects what happens. Times are seconds of the clock handed in."""
+
+    def __init__(self, caller: Caller, request: Request | EmbeddingRequest, endpoint: str, clock: Clock) -> None:
+        self.caller = caller
+        self.request = request
+        self.endpoint = endpoint
+        self.clock = clock
+        self.started = clock.monotonic()
+        self.started_at = clock.now()
+        self.deadline = request.terms.deadline or self.started + DEADLINE_SECONDS
+        self.plan: Plan | None = None
+        self.candidate: Candidate | None = None
+        self.attempts: list[Attempt] = []
+        self.usage: Usage | None = None
+        self.finish: str | None = None
+        self.error: GatewayError | None = None
+        self.first_content: float | None = None
+        self.out_bytes = 0
+        self._attempt_started = 0.0
+        self._upstream_seconds = 0.0
+
+    # --- attempts ---
+
+    def attempt_begins(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self._attempt_started = self.clock.monotonic()
+
+    def attempt_ends(self, error: BaseException | None) -> Attempt:
+        """Notes how the running attempt went: well (None), with a core error, or because the caller left."""
+        assert self.candidate is not None
+        seconds = self.clock.monotonic() - self._attempt_started
+        self._upstream_seconds += seconds
+        outcome, blame = _outcome(error)
+        card = self.candidate.card
+        attempt = Attempt(card.id, card.upstream, outcome, blame, seconds)
+        self.attempts.append(attempt)
+        return attempt
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - self.clock.monotonic())
+
+    # --- what callers and readers of the record are told ---
+
+    @property
+    def stands_in_for(self) -> str | None:
+        """The model that should have answered, when another does."""
+        if self.plan is None or self.candidate is None:
+            return None
+        first = self.plan.candidates[0].card.id
+        asked = self.candidate.stands_in_for or first
+        return asked if asked != self.candidate.card.id else None
+
+    def served(self) -> Served:
+        assert self.plan is not None and self.candidate is not None
+        return Served(
+            request_id=self.request.id,
+            model=self.candidate.card.id,
+            upstream=self.candidate.card.upstream,
+            reason=self.candidate.reason,
+            attempts=len(self.attempts) + 1,
+            tier=self.plan.tier,
+            score=self.plan.score,
+            fallback=self.stands_in_for,
+            session=self.request.terms.session,
+            simulated=self.candidate.card.simulated,
+        )
+
+    def record(self) -> Record:
+        terms, plan, usage = self.request.terms, self.plan, self.usage
+        card = self.candidate.card if self.candidate is not None else None
+        seconds = self.clock.monotonic() - self.started
+        return Record(
+            request_id=terms.request_id,
+            parent_id=terms.parent_id,
+            root_id=terms.root_id,
+            depth=terms.depth,
+            endpoint=self.endpoint,
+            model_requested=self.request.model,
+            stream=isinstance(self.request, Request) and self.request.stream,
+            status=200 if self.error is None else self.error.status,
+            started_at=self.started_at,
+            seconds=seconds,
+            overhead_seconds=max(0.0, seconds - self._upstream_seconds),
+            error_code=None if self.error is None else self.error.code,
+            key_id=self.caller.key_id,
+            tenant=self.caller.tenant,
+            agent=terms.agent,
+            session=terms.session,
+            model=None if card is None else card.id,
+            upstream=None if card is None else card.upstream,
+            local=None if card is None else card.local,
+            tier=None if plan is None else plan.tier,
+            score=None if plan is None else plan.score,
+            strategy=None if plan is None else plan.strategy,
+            reason=None if self.candidate is None else self.candidate.reason,
+            fallback_from=self.stands_in_for,
+            attempts=tuple(self.attempts),
+            tokens=None if usage is None else usage.tokens,
+            usage_estimated=usage is not None and usage.estimated,
+            truncated=usage is not None and usage.truncated,
+            cost_nano=None if usage is None else usage.cost_nano,
+            first_token_seconds=None if self.first_content is None else self.first_content - self.started,
+            finish=self.finish,
+            client_gone=isinstance(self.error, ClientGone),
+        )
+
+
+def _outcome(error: BaseException | None) -> tuple[str, str | None]:
+    match error:
+        case None:
+            return "ok", None
+        case UpstreamFault():
+            return error.kind, error.blame
+        case GatewayError():
+            return error.code, error.blame
+        case _:
+            return "left", Blame.CALLER

@@ -1,0 +1,94 @@
+"""The story of a request, on one page: plan it, try the candidates, relay the answer, settle.
+
+Everything a request needs is handed in once. A request may come from a client or from another request; both take this
+way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+
+from app.core.caller import Caller
+from app.core.card import Card
+from app.core.clock import Clock
+from app.core.errors import GatewayError
+from app.core.events import Event, Fault, Usage, is_content
+from app.core.money import Tokens
+from app.core.plan import Candidate, Plan
+from app.core.request import EmbeddingRequest, Embeddings, Request
+from app.core.tokens import estimate
+from app.core.upstream import Upstream
+from app.gateway.attempts import Attempts
+from app.gateway.exchange import Exchange
+from app.gateway.relay import relay, settled_usage
+from app.gateway.settle import Settlement
+from app.routing.registry import Registry
+
+Planner = Callable[[Request | EmbeddingRequest, Caller, Registry], Plan]
+
+
+class Gateway:
+    """Answers requests. `registry` and `upstreams` are snapshots that discovery swaps."""
+
+    def __init__(self, planner: Planner, attempts: Attempts, settlement: Settlement, clock: Clock) -> None:
+        self.registry = Registry(())
+        self.upstreams: Mapping[str, Upstream] = {}
+        self._planner = planner
+        self._attempts = attempts
+        self._settlement = settlement
+        self._clock = clock
+
+    async def answer(self, caller: Caller, request: Request) -> AsyncGenerator[Event, None]:
+        """The events of one answer: Start with who serves it, content, Finish, and Usage with its cost; or a Fault
+        once content has gone out. Raises a `GatewayError` before that. Closing it cancels the upstream."""
+        exchange = Exchange(caller, request, "chat", self._clock)
+        with self._settled(exchange):
+            exchange.plan = self._planner(request, caller, self.registry)
+            events = self._attempts.walk(exchange, lambda chosen: self._stream(chosen, request), is_content, Fault)
+            async with contextlib.aclosing(events), contextlib.aclosing(relay(exchange, events)) as answer:
+                async for event in answer:
+                    yield event
+
+    async def embed(self, caller: Caller, request: EmbeddingRequest) -> tuple[Embeddings, Card]:
+        """One vector per input, and the model that made them."""
+        exchange = Exchange(caller, request, "embeddings", self._clock)
+        with self._settled(exchange):
+            exchange.plan = self._planner(request, caller, self.registry)
+            replies = self._attempts.walk(exchange, lambda chosen: self._embed(chosen, request), _always, _unreachable)
+            async with contextlib.aclosing(replies):
+                async for reply in replies:
+                    exchange.usage = _embedding_usage(reply, request)
+                    settled_usage(exchange)
+        assert exchange.candidate is not None
+        return reply, exchange.candidate.card
+
+    def _stream(self, candidate: Candidate, request: Request) -> AsyncGenerator[Event, None]:
+        return self.upstreams[candidate.card.upstream].stream(request, candidate.card)
+
+    async def _embed(self, candidate: Candidate, request: EmbeddingRequest) -> AsyncGenerator[Embeddings, None]:
+        yield await self.upstreams[candidate.card.upstream].embed(request, candidate.card)
+
+    @contextlib.contextmanager
+    def _settled(self, exchange: Exchange) -> Iterator[None]:
+        """Settles the exchange exactly once, however its body ends."""
+        try:
+            yield
+        except BaseException as error:  # noted and raised again: an error of ours, or a caller that left
+            self._settlement.close(exchange, error)
+            raise
+        self._settlement.close(exchange, None)
+
+
+def _always(reply: Embeddings) -> bool:
+    return True
+
+
+def _unreachable(error: GatewayError) -> Embeddings:
+    raise error
+
+
+def _embedding_usage(reply: Embeddings, request: EmbeddingRequest) -> Usage:
+    if reply.prompt_tokens is not None:
+        return Usage(Tokens(prompt=reply.prompt_tokens))
+    return Usage(Tokens(prompt=sum(estimate(len(text)) for text in request.inputs)), estimated=True)

@@ -1,0 +1,51 @@
+"""What happens once a request is over: exactly one Record, handed to every reader.
+
+It runs in a tracked task of its own, so that neither a client that leaves nor a shutdown loses it. A reader that fails
+does not keep the others from theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from app.core.errors import ClientGone, GatewayError, InternalError
+from app.core.record import Record
+from app.core.tasks import ErrorHandler, TaskOwner
+from app.gateway.exchange import Exchange
+from app.gateway.relay import settled_usage
+
+Reader = Callable[[Record], None]
+
+
+class Settlement:
+    """`readers` are told of every finished request: metrics, log, and whatever joins them."""
+
+    def __init__(self, readers: Sequence[Reader], tasks: TaskOwner, on_error: ErrorHandler) -> None:
+        self._readers = tuple(readers)
+        self._tasks = tasks
+        self._on_error = on_error
+
+    def close(self, exchange: Exchange, error: BaseException | None) -> None:
+        """Ends the exchange. `error` is what ended it early: an error of ours, or a caller that left (a cancelled or
+        closed generator)."""
+        if error is not None:
+            exchange.error = _as_error(error)
+        if exchange.usage is None and exchange.first_content is not None:
+            settled_usage(exchange)
+        record = exchange.record()
+        self._tasks.spawn(self._settle(record), f"settle {record.request_id}")
+
+    async def _settle(self, record: Record) -> None:
+        for reader in self._readers:
+            try:
+                reader(record)
+            except Exception as error:  # noqa: BLE001 - one reader must not take the record from the others
+                self._on_error(f"settle {record.request_id}", error)
+
+
+def _as_error(error: BaseException) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, Exception):
+        return InternalError("An error of the gateway.")
+    return ClientGone("The client left.")

@@ -1,0 +1,71 @@
+"""All Cards of one moment, and what a client's `model` means among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Final
+
+from app.core.card import Card
+from app.core.errors import ModelNotFound
+
+STRATEGIES: Final = ("cost", "quality", "privacy", "adaptive")
+AUTO: Final = "auto"
+ALIAS_DEPTH: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a `model` stands for: one Card, or `auto` with the strategy that was named."""
+
+    card: Card | None
+    strategy: str | None = None
+
+
+class Registry:
+    """An immutable snapshot. `cards` are in the order of the configuration; `aliases` are patterns and what they
+    stand for, the first that matches counts."""
+
+    def __init__(self, cards: Iterable[Card], aliases: Mapping[str, str] | None = None) -> None:
+        self.cards: tuple[Card, ...] = tuple(cards)
+        self._aliases = tuple((aliases or {}).items())
+        self._by_id = {card.id: card for card in self.cards}
+        self._by_name: dict[str, list[Card]] = {}
+        for card in self.cards:
+            self._by_name.setdefault(card.name, []).append(card)
+
+    def get(self, model_id: str) -> Card | None:
+        """The Card with this full id."""
+        return self._by_id.get(model_id)
+
+    def find(self, model: str) -> Named:
+        """A full id, `auto`, an unambiguous bare name or an alias. Raises `ModelNotFound` naming the closest."""
+        asked = model
+        for _ in range(ALIAS_DEPTH):
+            if (named := self._named(model)) is not None:
+                return named
+            target = next((to for pattern, to in self._aliases if fnmatchcase(model, pattern)), None)
+            if target is None:
+                raise self._not_found(asked)
+            model = target
+        raise ModelNotFound(f"The alias {asked!r} leads in a circle.", param="model")
+
+    def _named(self, model: str) -> Named | None:
+        if (card := self._by_id.get(model)) is not None:
+            return Named(card)
+        head, colon, strategy = model.partition(":")
+        if head == AUTO and (not colon or strategy in STRATEGIES):
+            return Named(None, strategy or None)
+        cards = self._by_name.get(model, ())
+        if len(cards) > 1:
+            ids = ", ".join(card.id for card in cards)
+            raise ModelNotFound(f"The model {model!r} is offered more than once; say which: {ids}.", param="model")
+        return Named(cards[0]) if cards else None
+
+    def _not_found(self, model: str) -> ModelNotFound:
+        known = [AUTO, *self._by_id, *self._by_name]
+        close = list(dict.fromkeys(get_close_matches(model, known, n=3, cutoff=0.5)))
+        hint = f"Closest: {', '.join(close)}." if close else "GET /v1/models lists what there is."
+        return ModelNotFound(f"The model {model[:200]!r} does not exist. {hint}", param="model")
