@@ -117,5 +117,5 @@ class Breaker:
     def _remember(self, now: float, *, failed: bool) -> None:
         self._calls.append((now, failed))
         self._failures_in_window += failed
-        while self._calls[0][0] <= now - self._settings.window:
+        while self._calls and self._calls[0][0] <= now - self._settings.window:
             self._failures_in_window -= self._calls.popleft()[1]

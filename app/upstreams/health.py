@@ -11,6 +11,7 @@ from app.core.errors import Blame, GatewayError, Refused, Throttled
 from app.upstreams.breaker import Breaker, BreakerSettings, State
 
 THROTTLE_SECONDS: Final = 5.0  # when a 429 does not say how long
+THROTTLE_MAX: Final = 3_600.0  # whatever a 429 says
 DEFAULT: Final = BreakerSettings()
 
 StateObserver = Callable[[str, str, State], None]
@@ -50,7 +51,9 @@ class Health:
         return max(0.0, self.breaker(card).throttled_until - self._clock.monotonic())
 
     def started(self, card: Card) -> None:
-        self.breaker(card).started(self._clock.monotonic())
+        breaker, now = self.breaker(card), self._clock.monotonic()
+        breaker.started(now)
+        self._tell(card.id, breaker, now)
 
     def ended(self, card: Card, error: BaseException | None) -> None:
         """An attempt is over: well (None), or with this error."""
@@ -59,7 +62,7 @@ class Health:
             case None:
                 breaker.succeeded(now)
             case Throttled():
-                breaker.throttled(now + (error.retry_after or THROTTLE_SECONDS))
+                breaker.throttled(now + min(error.retry_after or THROTTLE_SECONDS, THROTTLE_MAX))
                 breaker.abandoned(now)
             case Refused():
                 self._refused(card, now)
@@ -67,16 +70,18 @@ class Health:
                 breaker.failed(now)
             case _:
                 breaker.abandoned(now)
-        self._tell(card, breaker, now)
+        self._tell(card.id, breaker, now)
 
     def _refused(self, card: Card, now: float) -> None:
         """Nothing listens there: that is true for all models of the upstream we know of."""
         for id_, breaker in self._breakers.items():
             if id_.startswith(f"{card.upstream}/"):
                 breaker.failed(now, refused=True)
+                self._tell(id_, breaker, now)
 
-    def _tell(self, card: Card, breaker: Breaker, now: float) -> None:
+    def _tell(self, id_: str, breaker: Breaker, now: float) -> None:
         state = breaker.state(now)
-        if self._seen.get(card.id, State.CLOSED) is not state:
-            self._seen[card.id] = state
-            self._observe(card.upstream, card.name, state)
+        if self._seen.get(id_, State.CLOSED) is not state:
+            self._seen[id_] = state
+            upstream, _, model = id_.partition("/")
+            self._observe(upstream, model, state)

@@ -1,0 +1,136 @@
+"""What an attempt's outcome means for a model's health: the caller's mistakes must never take a model from others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.core.card import Ability, Card
+from app.core.clock import ManualClock
+from app.core.errors import (
+    AccountFault,
+    BadReply,
+    Broken,
+    ClientGone,
+    GatewayError,
+    Incomplete,
+    InternalError,
+    Refused,
+    Rejected,
+    ServerFault,
+    Throttled,
+    TimedOut,
+)
+from app.upstreams.breaker import BreakerSettings, State
+from app.upstreams.health import THROTTLE_MAX, THROTTLE_SECONDS, Health
+
+Change = tuple[str, str, State]
+
+
+def card(name: str, upstream: str = "gpu") -> Card:
+    return Card(f"{upstream}/{name}", name, upstream, "vllm", True, frozenset({Ability.CHAT}))
+
+
+A, B, OTHER = card("a"), card("org/b"), card("a", "gpu2")
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.changes: list[Change] = []
+        settings = {"gpu": BreakerSettings(failures=2, open=10.0, successes=1)}
+        self.health = Health(settings, self.clock, lambda *change: self.changes.append(change))
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerFault("x"),
+        Broken("x"),
+        BadReply("x"),
+        Incomplete("x"),
+        AccountFault("x"),
+        TimedOut("x", phase="idle"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_upstreams_fault_counts(setup: Setup, error: GatewayError) -> None:
+    setup.health.ended(A, error)
+    assert setup.health.demoted(A) is None
+    setup.health.ended(A, error)
+    assert setup.health.demoted(A) == "failing lately"
+    assert setup.health.state(A) is State.OPEN
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Rejected("x"), ClientGone("x"), InternalError("x"), asyncio.CancelledError(), RuntimeError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_not_the_upstreams_fault_does_not_count(setup: Setup, error: BaseException) -> None:
+    for _ in range(20):
+        setup.health.ended(A, error)
+    assert setup.health.demoted(A) is None
+    assert setup.changes == []
+
+
+def test_a_refused_connection_demotes_all_models_known_there(setup: Setup) -> None:
+    """Nothing listens, whatever model is asked for; another upstream with a similar name is not concerned."""
+    for one in (A, B, OTHER):
+        setup.health.ended(one, None)
+    setup.health.ended(A, Refused("x"))
+    assert setup.health.demoted(A) and setup.health.demoted(B)
+    assert setup.health.demoted(OTHER) is None
+    assert sorted(setup.changes) == [("gpu", "a", State.OPEN), ("gpu", "org/b", State.OPEN)]
+
+
+def test_a_throttle_is_a_wait_and_no_failure(setup: Setup) -> None:
+    for _ in range(20):
+        setup.health.ended(A, Throttled("x", retry_after=30.0))
+    assert setup.health.state(A) is State.CLOSED
+    assert setup.health.demoted(A) == "throttled for another 30 s"
+    assert setup.health.throttled_seconds(A) == 30.0
+    setup.clock.advance(30.0)
+    assert setup.health.demoted(A) is None
+    assert setup.health.throttled_seconds(A) == 0.0
+
+
+@pytest.mark.parametrize(("said", "waited"), [(None, THROTTLE_SECONDS), (0.0, THROTTLE_SECONDS), (1e300, THROTTLE_MAX)])
+def test_a_throttle_without_a_usable_wait_is_bounded(setup: Setup, said: float | None, waited: float) -> None:
+    """An upstream must not take itself out of use for a year by one odd header."""
+    setup.health.ended(A, Throttled("x", retry_after=said))
+    assert setup.health.throttled_seconds(A) == waited
+
+
+def test_a_model_never_called_is_healthy(setup: Setup) -> None:
+    assert setup.health.demoted(A) is None
+    assert setup.health.state(A) is State.CLOSED
+    assert setup.health.throttled_seconds(A) == 0.0
+
+
+def test_every_change_of_state_is_told_once(setup: Setup) -> None:
+    """The gauge on the dashboard shows what is, not what was."""
+    health = setup.health
+    health.started(A)
+    health.ended(A, None)
+    health.ended(A, Refused("x"))
+    health.ended(A, Refused("x"))
+    setup.clock.advance(10.0)
+    health.started(A)
+    assert health.demoted(A) == "failing lately"  # one probe at a time
+    health.ended(A, None)
+    assert setup.changes == [("gpu", "a", state) for state in (State.OPEN, State.HALF_OPEN, State.CLOSED)]
+
+
+def test_an_upstream_without_settings_of_its_own_has_the_defaults(setup: Setup) -> None:
+    for _ in range(4):
+        setup.health.ended(OTHER, ServerFault("x"))
+    assert setup.health.demoted(OTHER) is None
+    setup.health.ended(OTHER, ServerFault("x"))
+    assert setup.health.demoted(OTHER) == "failing lately"
