@@ -1,0 +1,1 @@
+"""Fake Ollama, vLLM, Claude and OpenAI-compatible servers that speak the real wires, with delays and faults."""
