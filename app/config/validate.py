@@ -1,0 +1,130 @@
+"""Holds a document against the schema and words what does not fit, with its line and the nearest valid name.
+
+A part that is wrong is taken out and the rest is held against the schema again, so that what depends on several places
+can be checked, and reported, in the same run.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.config.file import Document
+from app.config.problems import Path, Problem, dotted, nearest
+from app.config.schema import FileSettings
+
+_SECRET_NAME = re.compile(
+    r"(?:.*_)?(?:api_?keys?|admin_?key|secrets?|password|passwd|credentials?|(?:auth|access|bearer)_?token)|token",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r"'([^']*)'")
+_KEY_MARK: Final = "[key]"
+_MAX_ROUNDS: Final = 100
+
+_MESSAGES: Final[Mapping[str, str]] = {
+    "missing": "is required",
+    "string_type": "must be text; put quotes around it",
+    "string_too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "mapping_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must not be empty",
+    "too_long": "has too many items",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+    "tierway": "{said}",
+}
+
+
+def validate(document: Document) -> tuple[FileSettings, list[Problem]]:
+    """The settings of all that is right in the document, and a problem for all that is not."""
+    data, problems, seen = document.data, list(document.problems), set[Path]()
+    for _ in range(_MAX_ROUNDS):
+        try:
+            return FileSettings.model_validate(data), problems
+        except ValidationError as error:
+            errors = [(_path_of(each), each) for each in error.errors(include_url=False)]
+        # what is missing only because it was taken out as wrong has been reported
+        fresh = [(path, each) for path, each in errors if not any(old[: len(path)] == path for old in seen)]
+        problems += [_problem(document, path, each) for path, each in fresh]
+        seen.update(path for path, _ in errors)
+        data = copy.deepcopy(data)
+        taken = [_take_out(data, path[:-1] if each["type"] == "missing" else path) for path, each in errors]
+        if not any(taken):
+            break
+    return FileSettings(), problems
+
+
+def model_at(annotation: Any, path: Path) -> type[BaseModel] | None:
+    """The model that describes what stands at `path` below something of this type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not path:
+            return annotation
+        field = annotation.model_fields.get(str(path[0]))
+        return model_at(field.annotation, path[1:]) if field else None
+    arguments = get_args(annotation)
+    if path and arguments and get_origin(annotation) in (Mapping, tuple):
+        return model_at(arguments[1 if get_origin(annotation) is Mapping else 0], path[1:])
+    return next((found for each in arguments if (found := model_at(each, path))), None)
+
+
+def _path_of(error: ErrorDetails) -> Path:
+    return tuple(part for part in error["loc"] if part != _KEY_MARK)
+
+
+def _problem(document: Document, path: Path, error: ErrorDetails) -> Problem:
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return document.problem(path, *_unknown_key(path))
+    message = _MESSAGES.get(error["type"], "is not valid").format(**context)
+    meant = context.get("nearest")
+    if "expected" in context and isinstance(error["input"], str):
+        meant = nearest(error["input"], _QUOTED.findall(context["expected"]))
+    return document.problem(path, message, meant)
+
+
+def _unknown_key(path: Path) -> tuple[str, str | None]:
+    model, name = model_at(FileSettings, path[:-1]), str(path[-1])
+    valid = list(model.model_fields) if model else []
+    if _SECRET_NAME.fullmatch(name):
+        return "secrets do not belong in the file; put it in an environment variable and name that in api_key_env", None
+    meant = nearest(name, valid)
+    if meant is None:
+        return f"unknown key; valid are {', '.join(valid)}", None
+    return "unknown key", dotted((*path[:-1], meant))
+
+
+def _take_out(data: Any, path: Path) -> bool:
+    """Takes what stands at `path` out of `data`, or what it is a part of when it has no key of its own."""
+    holders = list(_walk(data, path))
+    for holder, part in zip(reversed(holders), reversed(path[: len(holders)]), strict=True):
+        if isinstance(holder, dict) and part in holder:
+            del holder[part]
+            return True
+    return False
+
+
+def _walk(data: Any, path: Path) -> Iterator[Any]:
+    """`data` and each thing inside it on the path, as far as the path goes."""
+    for part in path:
+        yield data
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            return
