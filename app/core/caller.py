@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`models` are the ids and patterns the key may use; empty means all. `privacy` is `any` or `local`."""
+    """`models` are the ids and patterns the key may use; empty means all. `privacy` is `any` or `local`,
+    `priority` `interactive` or `batch`: what the key allows at most."""
 
     key_id: str | None = None
     name: str | None = None
@@ -17,6 +18,7 @@ class Caller:
     privacy: str = "any"
     store_content: str = "session"
     retention_days: int | None = None
+    priority: str = "interactive"
 
     def may_use(self, *names: str) -> bool:
         """Whether one of a model's names (full id, bare name, alias) is allowed."""

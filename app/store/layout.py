@@ -1,0 +1,52 @@
+"""The name of every key in the store, which partition it belongs to and how long that lives.
+
+All names share one hash tag, so that a script may touch any of them on Redis Cluster too. The layout has a version: a
+release reads its own and the one before, and refuses what a newer one wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+TAG: Final = "{tierway}"
+VERSION: Final = 1
+READS: Final = frozenset({1})
+
+LAYOUT: Final = f"{TAG}:layout"
+VERSIONS: Final = f"{TAG}:versions"  # hash: topic -> counter of its changes
+KEYS: Final = f"{TAG}:keys"  # hash: key id -> its record
+KEYS_REVOKED: Final = f"{TAG}:keys:revoked"  # hash: key id -> when, so that revoking never rewrites a record
+
+CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Keys that start alike and live alike; `seconds` None: for ever."""
+
+    prefix: str
+    seconds: int | None
+
+    def holds(self, key: str) -> bool:
+        return key == self.prefix or key.startswith(f"{self.prefix}:")
+
+
+PARTITIONS: Final[Mapping[str, Partition]] = {
+    "layout": Partition(LAYOUT, None),
+    "versions": Partition(VERSIONS, None),
+    "keys": Partition(KEYS, None),
+}
+
+
+def fault_of(key: str, ttl: int) -> str | None:
+    """What is wrong with a key that has `ttl` seconds left (-1: no end), or None. For tests that walk a store."""
+    partition = next((each for each in PARTITIONS.values() if each.holds(key)), None)
+    if partition is None:
+        return f"{key} belongs to no partition"
+    if partition.seconds is None:
+        return None if ttl == -1 else f"{key} should live for ever and has {ttl} s left"
+    return (
+        None if 0 <= ttl <= partition.seconds else f"{key} has {ttl} s left, its partition allows {partition.seconds}"
+    )
