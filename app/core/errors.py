@@ -191,6 +191,12 @@ class TimedOut(UpstreamFault):
         self.phase = phase
 
 
+class OutOfTime(TimedOut):
+    """The request's own deadline came first, which says nothing about the upstream."""
+
+    blame, again = Blame.CALLER, Again.NEVER
+
+
 class BadReply(UpstreamFault):
     """What came is not the wire we know: HTML, wrong content type, broken JSON, a line beyond all bounds."""
 

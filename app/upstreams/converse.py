@@ -1,25 +1,30 @@
 """One attempt over HTTP: write the request, read the reply, whatever the dialect.
 
 The upstream is asked the way the client asked, but its content type decides how its answer is read: a server that
-cannot stream still answers a streamed request.
+cannot stream still answers a streamed request. `converse` is for answers that are events, `fetch` for everything else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from app.core.card import Card
-from app.core.errors import BadReply
+from app.core.errors import BadReply, OutOfTime, TimedOut
 from app.core.events import Event, Start, is_content
-from app.core.request import Request
-from app.upstreams.http import ERROR_BYTES_MAX, Call, Clocks, Transport
+from app.core.request import Request, Terms
+from app.upstreams.http import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Call, Clocks, Reply, Transport
 from app.wire.codec import Outgoing, UpstreamCodec
 
 STREAM_TYPES: Final = frozenset({"text/event-stream", "application/x-ndjson"})
 JSON_TYPES: Final = frozenset({"application/json"})
+BASE_HEADERS: Final[Mapping[str, str]] = {
+    "content-type": "application/json",
+    "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
+}
 
 
 async def converse(
@@ -34,41 +39,60 @@ async def converse(
 ) -> AsyncGenerator[Event, None]:
     """The events of one answer. Raises what the codec and the transport raise."""
     outgoing = codec.write_request(request, card)
-    clocks = _until(request, clocks)
     call = Call("POST", url, {**BASE_HEADERS, **headers, **outgoing.headers}, outgoing.body)
-    async with transport.send(call, clocks) as reply:
-        if reply.status != 200:
-            raise codec.read_error(reply.status, reply.headers, await reply.read(ERROR_BYTES_MAX))
-        if not streamed(reply.content_type, request.stream):
-            for event in codec.read_reply(await reply.read(), request, card, outgoing):
-                yield _noted(event, outgoing)
-            return
-        reader = codec.reader(request, card, outgoing)
-        committed = False
-        while data := await reply.more():
-            for event in reader.feed(data):
-                if not committed:
-                    committed = is_content(event)
-                    reply.alarm.content(committed)
-                    event = _noted(event, outgoing)
+    with _within(request.terms, clocks, whole=not request.stream) as clocks:
+        async with transport.send(call, clocks) as reply:
+            if reply.status != 200:
+                raise codec.read_error(reply.status, reply.headers, await _excerpt(reply))
+            if not streamed(reply.content_type, request.stream):
+                for event in codec.read_reply(await reply.read(), request, card, outgoing):
+                    yield _noted(event, outgoing)
+                return
+            reader = codec.reader(request, card, outgoing)
+            committed = False
+            while data := await reply.more():
+                for event in reader.feed(data):
+                    if not committed:
+                        committed = is_content(event)
+                        reply.alarm.content(committed)
+                        event = _noted(event, outgoing)
+                    yield event
+            for event in reader.end():
                 yield event
-        for event in reader.end():
-            yield event
 
 
-BASE_HEADERS: Final[Mapping[str, str]] = {
-    "content-type": "application/json",
-    "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
-}
+async def fetch(
+    transport: Transport, call: Call, clocks: Clocks, terms: Terms | None = None, limit: int = REPLY_BYTES_MAX
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Status, headers and body of one exchange; the body of a refusal may be cut. `terms` of the request that this is
+    done for, if any."""
+    with _within(terms, clocks, whole=True) as clocks:
+        async with transport.send(call, clocks) as reply:
+            whole = reply.status == 200
+            return reply.status, reply.headers, await (reply.read(limit) if whole else _excerpt(reply))
 
 
-def _until(request: Request, clocks: Clocks) -> Clocks:
-    """The clocks of this attempt: nothing outlasts the request's deadline, and a whole answer has no first token
-    before its last."""
-    deadline = request.terms.deadline
-    left = clocks.total if deadline is None else deadline - asyncio.get_running_loop().time()
-    total = max(0.0, min(clocks.total, left))
-    return replace(clocks, total=total, first_token=clocks.first_token if request.stream else total)
+@contextlib.contextmanager
+def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clocks]:
+    """The clocks of this attempt: nothing outlasts the request's deadline, and what comes whole has no first token
+    before its last. Running into the deadline is `OutOfTime`: the caller's limit, not the upstream's."""
+    total = clocks.total
+    if terms is not None and terms.deadline is not None:
+        total = max(0.0, min(total, terms.deadline - asyncio.get_running_loop().time()))
+    try:
+        yield replace(clocks, total=total, first_token=total if whole else clocks.first_token)
+    except TimedOut as error:
+        if error.phase == "total" and total < clocks.total:
+            raise OutOfTime("The request's time is over.", phase="total") from error
+        raise
+
+
+async def _excerpt(reply: Reply) -> bytes:
+    """The beginning of a refusal: some servers repeat the whole request in it, which must not hide the status."""
+    parts: list[bytes] = []
+    while sum(map(len, parts)) < ERROR_BYTES_MAX and (data := await reply.more()):
+        parts.append(data)
+    return b"".join(parts)[:ERROR_BYTES_MAX]
 
 
 def _noted(event: Event, outgoing: Outgoing) -> Event:

@@ -168,7 +168,7 @@ class AiohttpTransport:
                 response.close()
 
     async def _head(self, call: Call, clocks: Clocks, started: float) -> aiohttp.ClientResponse:
-        phase = "first_token" if clocks.first_token <= clocks.total else "total"
+        phase = "first_token" if clocks.first_token < clocks.total else "total"
         try:
             async with asyncio.timeout_at(started + min(clocks.first_token, clocks.total)):
                 return await self._opened().request(
