@@ -73,9 +73,8 @@ def from_environment(environment: Environment) -> Found:
         urls = environment.value(url)
         if urls is None:  # it was wrong, and is a problem already
             continue
-        upstreams[name] = _make(
-            name, Upstream(kind=kind, base_url=urls), secret, found.sources, not environment.names(url)
-        )
+        probed = not wanted_by and not environment.names(url)
+        upstreams[name] = _make(name, Upstream(kind=kind, base_url=urls), secret, found.sources, probed)
     return found._replace(upstreams=MappingProxyType(upstreams))
 
 

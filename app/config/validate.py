@@ -52,7 +52,11 @@ _MESSAGES: Final[Mapping[str, str]] = {
 
 def validate(document: Document) -> tuple[FileSettings, list[Problem]]:
     """The settings of all that is right in the document, and a problem for all that is not."""
-    data, problems, seen = document.data, list(document.problems), set[Path]()
+    # a section whose keys are all commented out is null
+    data = {
+        key: value for key, value in document.data.items() if value is not None or key not in FileSettings.model_fields
+    }
+    problems, seen = list(document.problems), set[Path]()
     for _ in range(_MAX_ROUNDS):
         try:
             return FileSettings.model_validate(data), problems
@@ -82,6 +86,19 @@ def model_at(annotation: Any, path: Path) -> type[BaseModel] | None:
     return next((found for each in arguments if (found := model_at(each, path))), None)
 
 
+def keys(annotation: Any = FileSettings, above: str = "") -> Iterator[str]:
+    """Every key there is, dotted, with `NAME` for names that the operator chooses and `[]` for items of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            key = f"{above}.{name}" if above else name
+            yield key
+            yield from keys(field.annotation, key)
+        return
+    mark = {Mapping: ".NAME", tuple: "[]"}.get(get_origin(annotation), "")
+    for each in get_args(annotation):
+        yield from keys(each, above + mark)
+
+
 def _path_of(error: ErrorDetails) -> Path:
     return tuple(part for part in error["loc"] if part != _KEY_MARK)
 
@@ -102,10 +119,10 @@ def _unknown_key(path: Path) -> tuple[str, str | None]:
     valid = list(model.model_fields) if model else []
     if _SECRET_NAME.fullmatch(name):
         return "secrets do not belong in the file; put it in an environment variable and name that in api_key_env", None
-    meant = nearest(name, valid)
-    if meant is None:
-        return f"unknown key; valid are {', '.join(valid)}", None
-    return "unknown key", dotted((*path[:-1], meant))
+    if meant := nearest(name, valid):
+        return "unknown key", dotted((*path[:-1], meant))
+    elsewhere = next((key for key in keys() if key.rpartition(".")[2] == name), None)
+    return f"unknown key; valid here: {', '.join(valid)}", elsewhere
 
 
 def _take_out(data: Any, path: Path) -> bool:
