@@ -1,0 +1,1 @@
+"""What answers cost. Prices first; budgets and the ledger build on them."""
