@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from app.wire.messages_errors import read_error
+from app.wire.messages_errors import read_error, write_error
+from app.wire.messages_incoming import read_request
 from app.wire.messages_params import write_request
 from app.wire.messages_read import read_reply, reader
+from app.wire.messages_write import write_reply, writer
 
 __all__ = [
     "read_error",
     "read_reply",
+    "read_request",
     "reader",
+    "write_error",
+    "write_reply",
     "write_request",
+    "writer",
 ]

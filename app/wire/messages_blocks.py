@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-import orjson
-
 from app.core.errors import InvalidValue, UnsupportedParameter
 from app.core.messages import MediaPart, TextPart, ThinkingPart, Tool, ToolUsePart
+from app.wire.fields import parse
 from app.wire.messages_schema import transform
 
 Block = dict[str, Any]
@@ -110,8 +109,8 @@ def tool_use_block(part: ToolUsePart, id: str, param: str) -> Block:
     if part.custom:
         raise UnsupportedParameter("calls of custom tools are not supported by this model", param=param)
     try:
-        arguments = orjson.loads(part.arguments) if part.arguments.strip() else {}
-    except orjson.JSONDecodeError:
+        arguments = parse(part.arguments.encode("utf-8", "replace")) if part.arguments.strip() else {}
+    except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         raise InvalidValue("the arguments of a tool call must be a JSON object", param=param)

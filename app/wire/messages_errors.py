@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from app.core.errors import AccountFault, BadReply, ContextLengthExceeded, GatewayError, Rejected
+from app.wire import fields
 from app.wire.errors import NO_HEADERS, STATUS_OF_WORD, clean, error_of
 
 _SPENT_CODES: Final = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
@@ -32,8 +33,8 @@ _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
     """What a reply with another status than 200 means."""
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed = fields.parse(body)
+    except ValueError:
         parsed = None
     return error_in(parsed, status=status, headers=headers)
 
@@ -69,8 +70,8 @@ def write_error(error: GatewayError) -> bytes:
 def parse(data: bytes) -> dict[str, Any]:
     """A JSON object from an upstream. Raises `BadReply` for anything else."""
     try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        value = fields.parse(data)
+    except ValueError:
         raise BadReply("the upstream sent broken JSON") from None
     if not isinstance(value, dict):
         raise BadReply("the upstream sent something else than a JSON object")
