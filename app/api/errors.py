@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.api.inbound import Send
+from app.api.inbound import Headers, Inbound
 from app.core.errors import GatewayError, InternalError, RequestTooLarge
 
-Header = tuple[bytes, bytes]
 WriteError = Callable[[GatewayError], bytes]
 
 
@@ -18,7 +17,7 @@ def shown(error: Exception, request_id: str) -> GatewayError:
     return InternalError(f"The gateway failed on this request. Its id is {request_id}.")
 
 
-def error_headers(error: GatewayError, request_id: str, body: bytes) -> list[Header]:
+def error_headers(error: GatewayError, request_id: str, body: bytes) -> Headers:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -33,9 +32,8 @@ def error_headers(error: GatewayError, request_id: str, body: bytes) -> list[Hea
     return headers
 
 
-async def send_error(send: Send, error: GatewayError, request_id: str, write_error: WriteError) -> None:
+async def send_error(inbound: Inbound, error: GatewayError, write_error: WriteError) -> None:
     """Sends the whole reply."""
     body = write_error(error)
-    headers = error_headers(error, request_id, body)
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await inbound.begin(error.status, error_headers(error, inbound.request_id, body))
+    await inbound.write(body)

@@ -14,8 +14,11 @@ from app.core.errors import ClientGone, InvalidValue, RequestTimeout, RequestToo
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+Headers = list[tuple[bytes, bytes]]
 Send = Callable[[Message], Awaitable[None]]
 
+ABORT: Final = "tierway.abort"
+"""The ASGI extension under which our server offers to cut the connection."""
 BODY_TIMEOUT_SECONDS: Final = 30.0
 DRAIN_SECONDS: Final = 5.0
 DRAIN_FACTOR: Final = 4
@@ -24,7 +27,8 @@ SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 @dataclass(slots=True)
 class Inbound:
-    """`headers` have lower-case names; of a repeated header the last counts. `started` is in loop seconds."""
+    """`headers` have lower-case names; of a repeated header the last counts. `started` is in loop seconds. `answered`:
+    a status has gone out, so that no other can."""
 
     scope: Scope
     receive: Receive
@@ -32,6 +36,7 @@ class Inbound:
     headers: Mapping[bytes, bytes]
     request_id: str
     started: float
+    answered: bool = False
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Inbound:
@@ -41,6 +46,25 @@ class Inbound:
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1").strip()
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Sends the head of the reply."""
+        self.answered = True
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes, *, more: bool = False) -> None:
+        """Sends (the last) bytes of the body; returns once the socket has taken them."""
+        await self.send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def gone(self) -> None:
+        """Returns when the client has left. To be awaited after the body was read."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    def abort(self) -> None:
+        """Cuts the connection of a client that takes nothing."""
+        if (cut := self.scope.get("extensions", {}).get(ABORT)) is not None:
+            cut()
 
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises `RequestTooLarge`, `RequestTimeout` for one that stalls, `ClientGone`."""

@@ -12,10 +12,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import Final
 
-from app.api.errors import Header, send_error
-from app.api.inbound import Inbound
+from app.api.errors import shown
+from app.api.inbound import Headers, Inbound
 from app.core.caller import Caller
-from app.core.errors import ClientGone, GatewayError
+from app.core.errors import ClientGone
 from app.core.events import Fault, Fold, Start, Usage
 from app.core.money import usd
 from app.core.request import Request
@@ -23,7 +23,7 @@ from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway
 from app.wire.codec import ClientCodec
 
-STREAM_HEADERS: Final[tuple[Header, ...]] = (
+STREAM_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -53,7 +53,7 @@ async def reply(
 
 async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec) -> None:
     fold = Fold()
-    async with cancel_if(_gone(inbound), "client"), contextlib.aclosing(gateway.answer(caller, request)) as events:
+    async with cancel_if(inbound.gone(), "client"), contextlib.aclosing(gateway.answer(caller, request)) as events:
         async for event in events:
             fold.add(event)
     answer = fold.answer()
@@ -66,8 +66,8 @@ async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Ga
         *reply_headers(answer.start, inbound, request),
         *_cost_header(answer.usage),
     ]
-    await inbound.send({"type": "http.response.start", "status": 200, "headers": headers})
-    await inbound.send({"type": "http.response.body", "body": body})
+    await inbound.begin(200, headers)
+    await inbound.write(body)
 
 
 async def _stream(
@@ -85,33 +85,31 @@ async def _stream(
                 if data := writer.write(event):
                     await line.write(data)
             await line.end(writer.end())
-    except GatewayError as error:
-        if not line.opened or isinstance(error, ClientGone):
-            raise
-        await line.end(writer.write(Fault(error)))
+    except ClientGone:
+        inbound.abort()
+    except Exception as error:  # after the head, the stream itself must say how it ended; raised again for the log
+        if inbound.answered:
+            await line.end(writer.write(Fault(shown(error, inbound.request_id))))
+        raise
 
 
 class Line:
     """The way to a client that reads a stream."""
 
     def __init__(self, inbound: Inbound, pace: Pace) -> None:
-        self._send = inbound.send
-        self._request_id = (b"x-request-id", inbound.request_id.encode())
+        self._inbound = inbound
         self._pace = pace
         self._time = asyncio.get_running_loop().time
         self._last = inbound.started
         self._writing = False
-        self.opened = False
 
-    async def open(self, headers: list[Header]) -> None:
-        if not self.opened:
-            self.opened = True
-            head = [*STREAM_HEADERS, *headers]
-            await self._send({"type": "http.response.start", "status": 200, "headers": head})
+    async def open(self, headers: Headers) -> None:
+        if not self._inbound.answered:
+            await self._inbound.begin(200, [*STREAM_HEADERS, *headers])
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         self._writing, self._last = True, self._time()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        await self._inbound.write(data, more=more)
         self._writing = False
 
     async def end(self, data: bytes) -> None:
@@ -120,7 +118,9 @@ class Line:
     def due(self) -> float:
         """When `tick` should be called next, in loop seconds."""
         pace = self._pace
-        return self._last + (pace.send_timeout if self._writing else pace.ping if self.opened else pace.commit_after)
+        if self._writing:
+            return self._last + pace.send_timeout
+        return self._last + (pace.ping if self._inbound.answered else pace.commit_after)
 
     async def tick(self) -> None:
         """Does what is due. Raises `ClientGone` for a client that takes nothing."""
@@ -128,13 +128,8 @@ class Line:
             return
         if self._writing:
             raise ClientGone("The client takes nothing of its answer.")
-        await self.open([self._request_id])
+        await self.open([(b"x-request-id", self._inbound.request_id.encode())])
         await self.write(PING)
-
-
-async def _gone(inbound: Inbound) -> None:
-    while (await inbound.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _keep(inbound: Inbound, line: Line) -> None:
@@ -142,13 +137,13 @@ async def _keep(inbound: Inbound, line: Line) -> None:
     while True:
         try:
             async with asyncio.timeout_at(line.due()):
-                await _gone(inbound)
+                await inbound.gone()
                 return
         except TimeoutError:
             await line.tick()
 
 
-def reply_headers(start: Start, inbound: Inbound, request: Request) -> list[Header]:
+def reply_headers(start: Start, inbound: Inbound, request: Request) -> Headers:
     """What is known when the answer begins."""
     elapsed_ms = (asyncio.get_running_loop().time() - inbound.started) * 1000
     headers = [
@@ -177,7 +172,7 @@ def header_value(value: object) -> bytes:
     return "".join(c if " " <= c <= "~" else "?" for c in str(value)).encode()
 
 
-def _cost_header(usage: Usage | None) -> list[Header]:
+def _cost_header(usage: Usage | None) -> Headers:
     if usage is None or usage.cost_nano is None:
         return []
     return [(b"x-tierway-cost-usd", f"{usd(usage.cost_nano):.9f}".encode())]

@@ -10,7 +10,7 @@ from app.core.caller import Caller
 from app.core.errors import InvalidValue
 from app.core.request import Terms
 from app.routing.registry import STRATEGIES
-from app.telemetry.trace import parent_or_new
+from app.telemetry.trace import trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
 TEXT_MAX: Final = 256
@@ -29,10 +29,10 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         request_id=inbound.request_id,
         root_id=inbound.request_id,
         deadline=inbound.started + (timeout or DEFAULT_TIMEOUT_SECONDS),
-        trace_parent=parent_or_new(inbound.header(b"traceparent")),
+        trace_parent=trace_of(inbound.header(b"traceparent")).header,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
         agent=_text(inbound, b"x-tierway-agent"),
-        priority=_one_of(inbound, b"x-tierway-priority", PRIORITIES) or PRIORITIES[0],
+        priority=_one_of(inbound, b"x-tierway-priority", PRIORITIES) or caller.priority,
         local_only=caller.privacy == "local",
         ignored=tuple(name.decode() for name in WITHOUT_EFFECT if name in headers),
     )

@@ -41,7 +41,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One finished request."""
+    """One finished request. `status` is what the client was sent: 200 for a stream that broke after it began, with
+    `error_code` saying how."""
 
     request_id: str
     parent_id: str | None
@@ -75,4 +76,5 @@ class Record:
     first_token_seconds: float | None = None
     finish: str | None = None
     client_gone: bool = False
+    trace_id: str | None = None
     flags: dict[str, Any] = field(default_factory=dict)

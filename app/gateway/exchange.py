@@ -95,8 +95,8 @@ class Exchange:
             depth=terms.depth,
             endpoint=self.endpoint,
             model_requested=self.request.model,
-            stream=isinstance(self.request, Request) and self.request.stream,
-            status=200 if self.error is None else self.error.status,
+            stream=self.streams,
+            status=self._status(),
             started_at=self.started_at,
             seconds=seconds,
             overhead_seconds=max(0.0, seconds - self._upstream_seconds),
@@ -121,7 +121,18 @@ class Exchange:
             first_token_seconds=None if self.first_content is None else self.first_content - self.started,
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
+            trace_id=_trace_id(terms.trace_parent),
         )
+
+    @property
+    def streams(self) -> bool:
+        return isinstance(self.request, Request) and self.request.stream
+
+    def _status(self) -> int:
+        if self.error is None:
+            return 200
+        began = self.streams and self.first_content is not None
+        return 200 if began and not isinstance(self.error, ClientGone) else self.error.status
 
 
 def _outcome(error: BaseException | None) -> tuple[str, str | None]:
@@ -134,3 +145,7 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
             return error.code, error.blame
         case _:
             return "left", Blame.CALLER
+
+
+def _trace_id(trace_parent: str | None) -> str | None:
+    return None if trace_parent is None else trace_parent.split("-")[1]

@@ -43,7 +43,7 @@ class Health:
             return None
         now = self._clock.monotonic()
         if breaker.throttled_until > now:
-            return f"throttled for another {breaker.throttled_until - now:.0f} s"
+            return "throttled"
         return None if breaker.admits(now) else "failing lately"
 
     def throttled_seconds(self, card: Card) -> float:

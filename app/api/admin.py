@@ -1,0 +1,72 @@
+"""`/admin/…`: for the operator, behind the admin key. Unknown fields are errors; lists have OpenAI's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from app.access.keys import KeyRecord, Keys, KeySpec
+from app.api.auth import Door
+from app.flags import Flags, describe
+
+
+class CreatedKey(KeyRecord):
+    """A key just made. `key` is its secret, shown this once."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    object: str = "list"
+    data: list[KeyRecord]
+
+
+class FlagState(BaseModel):
+    name: str
+    value: bool | str
+    off_means: str
+
+
+class FlagList(BaseModel):
+    object: str = "list"
+    data: list[FlagState]
+
+
+def admin_router(door: Door, keys: Keys, flags: Callable[[], Flags]) -> APIRouter:
+    def admin(request: Request) -> None:
+        door.admin(dict(request.scope["headers"]))
+
+    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(admin)])
+
+    @router.get("/keys", summary="All keys, without their secrets")
+    async def list_keys() -> KeyList:
+        return KeyList(data=list(await keys.list()))
+
+    @router.post("/keys", summary="Make a key; its secret is shown this once", status_code=201)
+    async def create_key(spec: KeySpec) -> CreatedKey:
+        record, secret = await keys.create(spec)
+        return CreatedKey(**record.model_dump(), key=secret)
+
+    @router.delete("/keys/{key_id}", summary="Revoke a key, for good, on every gateway within 2 s")
+    async def revoke_key(key_id: str) -> dict[str, Any]:
+        await keys.revoke(key_id)
+        return {"id": key_id, "object": "key", "revoked": True}
+
+    @router.get("/flags", summary="The feature flags and what each being off means")
+    async def list_flags(snapshot: Annotated[Flags, Depends(flags)]) -> FlagList:
+        words = describe()
+        states = [
+            FlagState(name=name, value=flag_value(share), off_means=words[name])
+            for name, share in snapshot.shares.items()
+        ]
+        return FlagList(data=states)
+
+    return router
+
+
+def flag_value(share: float) -> bool | str:
+    """A share of units as the file and the environment write it."""
+    return bool(share) if share in (0, 1) else f"{share:.4%}".rstrip("0%").rstrip(".") + "%"

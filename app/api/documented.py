@@ -1,0 +1,115 @@
+"""What the token paths look like in the OpenAPI document. They are plain ASGI, so FastAPI cannot tell by itself."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+Json = dict[str, Any]
+
+ERROR: Final[Json] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+ERRORS: Final = {
+    "400": "The request is wrong: `error.param` names the field.",
+    "401": "The API key is missing or not valid.",
+    "403": "The key may not use this model.",
+    "404": "There is no such model.",
+    "413": "The body is too large.",
+    "429": "Every candidate is throttled; see `retry-after`.",
+    "502": "Every candidate failed; the message says what was tried.",
+    "503": "No upstream, overloaded, or shutting down; see `retry-after`.",
+    "504": "No candidate answered in time.",
+}
+HEADERS: Final = {
+    "x-request-id": "An id of your own for this request; it is in the reply and in our log.",
+    "x-tierway-strategy": "How `auto` chooses: cost, quality, privacy or adaptive.",
+    "x-tierway-timeout": "Seconds this request may take in all.",
+    "x-tierway-agent": "The type of agent that asks, for the log.",
+    "x-tierway-priority": "interactive or batch.",
+}
+CHAT: Final[Json] = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "additionalProperties": True,
+    "description": "OpenAI's chat request; every parameter of it is taken, unknown ones reach upstreams that speak it.",
+    "properties": {
+        "model": {"type": "string", "description": "`auto`, an id of /v1/models, or an alias.", "examples": ["auto"]},
+        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+        "stream": {"type": "boolean", "default": False},
+        "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
+        "max_completion_tokens": {"type": "integer"},
+        "tools": {"type": "array", "items": {"type": "object"}},
+        "response_format": {"type": "object"},
+        "reasoning_effort": {"type": "string"},
+    },
+    "example": {"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]},
+}
+EMBEDDINGS: Final[Json] = {
+    "type": "object",
+    "required": ["model", "input"],
+    "properties": {
+        "model": {"type": "string", "examples": ["tierway/static"]},
+        "input": {"description": "A text, texts, or token lists."},
+        "encoding_format": {"enum": ["float", "base64"], "default": "float"},
+        "dimensions": {"type": "integer"},
+    },
+    "example": {"model": "tierway/static", "input": "Hello!"},
+}
+
+
+def document_token_paths(app: FastAPI) -> None:
+    """Adds them to the document FastAPI makes."""
+    made = app.openapi
+
+    def openapi() -> Json:
+        document = made()
+        document["paths"].setdefault("/v1/chat/completions", {"post": _chat()})
+        document["paths"].setdefault("/v1/embeddings", {"post": _embeddings()})
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _chat() -> Json:
+    reply = {
+        "application/json": {"schema": {"type": "object", "description": "OpenAI's chat.completion."}},
+        "text/event-stream": {"schema": {"type": "string", "description": "With `stream`: chat.completion.chunk."}},
+    }
+    return _operation("Answer a conversation", "chat", CHAT, reply)
+
+
+def _embeddings() -> Json:
+    reply = {"application/json": {"schema": {"type": "object", "description": "OpenAI's list of embeddings."}}}
+    return _operation("Embed texts", "embeddings", EMBEDDINGS, reply)
+
+
+def _operation(summary: str, tag: str, body: Json, reply: Json) -> Json:
+    errors = {
+        status: {"description": words, "content": {"application/json": {"schema": ERROR}}}
+        for status, words in ERRORS.items()
+    }
+    return {
+        "summary": summary,
+        "tags": [tag],
+        "parameters": [
+            {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": words}
+            for name, words in HEADERS.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {"200": {"description": "The answer", "content": reply}, **errors},
+    }

@@ -1,0 +1,43 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: what a caller may use. Ids contain slashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.auth import Door
+from app.core.card import Card
+from app.core.errors import ModelNotFound
+from app.gateway.gateway import Gateway
+from app.wire.objects import AUTO_MODELS, write_model, write_models
+
+StateOf = Callable[[Card], str]
+
+
+def models_router(door: Door, gateway: Gateway, state_of: StateOf) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["models"])
+
+    @router.get("/models", summary="The models there are", response_class=Response)
+    async def list_models(request: Request) -> Response:
+        caller = door.caller(dict(request.scope["headers"]))
+        cards = [card for card in gateway.registry.cards if caller.may_use(card.id, card.name)]
+        return _json(write_models(cards, {card.id: state_of(card) for card in cards}))
+
+    @router.get("/models/{model:path}", summary="One model", response_class=Response)
+    async def get_model(model: str, request: Request) -> Response:
+        caller = door.caller(dict(request.scope["headers"]))
+        if model in AUTO_MODELS:
+            return _json(write_model(model))
+        card = gateway.registry.find(model).card
+        if card is None:
+            return _json(write_model(AUTO_MODELS[0]))
+        if not caller.may_use(card.id, card.name, model):
+            raise ModelNotFound(f"The model {model[:200]!r} does not exist.", param="model")
+        return _json(write_model(card, state_of(card)))
+
+    return router
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
