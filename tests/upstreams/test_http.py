@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import aiohttp
@@ -16,58 +16,10 @@ import pytest
 
 from app.core.errors import BadReply, Broken, Refused, TimedOut, UpstreamFault
 from app.upstreams.http import AiohttpTransport, Call, Clocks, Transport, raise_fault
+from tests.upstreams.sockets import CHUNKED, JSON_HEAD, Handler, hangs_after, says, server
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CLOCKS = Clocks(connect=1.0, first_token=5.0, idle=5.0, total=10.0)
 SOON = 0.1  # seconds of a clock that is meant to run out
-JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[Transport]:
-    opened = AiohttpTransport(connect_timeout=1.0)
-    yield opened
-    await opened.close()
-
-
-@contextlib.asynccontextmanager
-async def server(handler: Handler, *, read_head: bool = True) -> AsyncIterator[str]:
-    """Runs `handler` for each connection, after the head of the request was read."""
-    writers: list[asyncio.StreamWriter] = []
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if read_head:
-                await reader.readuntil(b"\r\n\r\n")
-            await handler(reader, writer)
-
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
-        for writer in writers:
-            writer.transport.abort()
-
-
-def says(*pieces: bytes, then: str = "close") -> Handler:
-    """Sends the pieces, then closes, resets or hangs."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        if then == "hang":
-            await reader.read()
-        elif then == "reset":
-            await asyncio.sleep(0.02)
-            writer.transport.abort()
-        else:
-            writer.close()
-
-    return handle
 
 
 async def fetched(transport: Transport, url: str, clocks: Clocks = CLOCKS, limit: int = 1 << 20) -> bytes:
@@ -301,18 +253,6 @@ async def test_a_reply_beyond_the_limit_is_not_kept(transport: Transport) -> Non
     async with server(says(JSON_HEAD + b"\r\n" + b"x" * 5_000)) as url:
         with pytest.raises(BadReply, match="larger than 1000 bytes"):
             await fetched(transport, url, limit=1_000)
-
-
-def hangs_after(head: bytes, closed: asyncio.Event) -> Handler:
-    """Says `closed` once the client has closed the connection."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(head)
-        with contextlib.suppress(OSError):
-            await reader.read()
-        closed.set()
-
-    return handle
 
 
 async def test_leaving_early_closes_the_connection(transport: Transport) -> None:
