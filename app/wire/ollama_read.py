@@ -62,8 +62,6 @@ class OllamaReader:
 
     def end(self) -> list[Event]:
         events = self._read(self._lines.end())
-        if self._fault is not None:
-            raise self._fault
         if not self._answer.done:
             raise Incomplete("the upstream's stream ended before its answer did")
         return events
@@ -165,15 +163,16 @@ class _Answer:
         spoken = self._content or any(map(is_content, events))
         if reason in _NOTHING_SAID and not spoken:
             raise ServerFault("the upstream only loaded the model and answered nothing")
-        usage = self._usage(reply, reason)
+        usage = self._usage(reply, reason, spoken)
         if self._text_bytes is None and not self._call_ids:
             events.append(Text(""))
         finish = "length" if reason == "length" else "tool_calls" if self._call_ids else "stop"
         events.append(Finish(finish, detail=None if reason in _ORDERLY else reason))
         events.append(usage)
 
-    def _usage(self, reply: Mapping[str, Any], reason: str) -> Usage:
-        """Raises `Truncated` if part of the prompt was dropped and nothing of the answer has gone out yet."""
+    def _usage(self, reply: Mapping[str, Any], reason: str, spoken: bool) -> Usage:
+        """Raises `Truncated` if part of the prompt was dropped and nothing of the answer has gone out yet. A count
+        that is left out is zero where that can be, else not known."""
         prompt, completion = _count(reply, "prompt_eval_count"), _count(reply, "eval_count")
         cut = was_cut(self._card, self._sent_bytes, prompt, completion or 0)
         if cut and not self._content:
@@ -186,7 +185,7 @@ class _Answer:
         full = reason == "length" and ran_out(self._card, prompt, completion or 0, self._request.max_tokens)
         return Usage(
             tokens,
-            estimated=prompt is None or completion is None,
+            estimated=prompt is None or (completion is None and spoken),
             truncated=cut or full,
             details={name: reply[name] for name in COUNTS if name in reply},
         )
