@@ -1,0 +1,53 @@
+"""OpenAI's usage object <-> core usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.core.events import Usage
+from app.core.money import Tokens
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """None where the totals are missing or nonsense: unknown is not zero, the gateway estimates then."""
+    if type(usage) is not dict:
+        return None
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if prompt is None or completion is None:
+        return None
+    read, write, reasoning = _details(usage)
+    read = min(read, prompt)
+    tokens = Tokens(prompt, completion, read, min(write, prompt - read), reasoning=min(reasoning, completion))
+    return Usage(tokens, details=usage)
+
+
+def _details(usage: Mapping[str, Any]) -> tuple[int, int, int]:
+    of_prompt, of_completion = (_object(usage.get(f"{side}_tokens_details")) for side in ("prompt", "completion"))
+    read = _count(of_prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens") or 0
+    # vLLM's name for cache writes is the second one; it charges nothing for them, but neither does it cost to know.
+    write = _count(of_prompt, "cache_write_tokens") or _count(of_prompt, "created_cache_tokens") or 0
+    return read, write, _count(of_completion, "reasoning_tokens") or 0
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    return value if type(value) is int and value >= 0 else None
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if type(value) is dict else {}
+
+
+def write_usage(usage: Usage, dialect: str) -> dict[str, Any]:
+    """The upstream's own object where it speaks this dialect, else one made from the tokens."""
+    if usage.details is not None and dialect == "chat" and not usage.estimated:
+        return {**usage.details, "total_tokens": usage.tokens.prompt + usage.tokens.completion}
+    tokens = usage.tokens
+    return {
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.completion,
+        "total_tokens": tokens.prompt + tokens.completion,
+        "prompt_tokens_details": {"cached_tokens": tokens.cache_read, "cache_write_tokens": tokens.cache_write},
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning},
+    }
