@@ -91,7 +91,7 @@ def _choice(request: Request, tier: str, limit: int, index: int) -> list[Event]:
     else:
         text, stopped_by = _until(request.stop, _text(request, tier, said, asked, index))
         events += _spoken(request, text, asked, index)
-        finish = Finish("stop", index, stopped_by)
+        finish = Finish("stop", index, extra=None if stopped_by is None else {"stop_reason": stopped_by})
     if len(events) > limit:
         return [*events[:limit], Finish("length", index)]
     return [*events, finish]
@@ -103,7 +103,6 @@ def _reasoning(request: Request, asked: dict[str, str], said: str, index: int) -
     thinking = f"Simulated thinking with effort {request.effort or 'medium'} about {len(said)} characters."
     for token in _TOKEN.findall(thinking):
         yield Reasoning(token, index)
-    yield Reasoning("", index, signature=f"c2ltdWxhdGVk{_digest(said)}")
 
 
 # --- tools ----------------------------------------------------------------------------------------------------------

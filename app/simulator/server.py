@@ -25,7 +25,10 @@ import orjson
 from app.core.tasks import TaskOwner
 from app.simulator.behaviour import DEFAULTS, Behaviour
 from app.simulator.brain import directives
+from app.simulator.face_claude import ClaudeFace
 from app.simulator.face_ollama import OllamaFace
+from app.simulator.face_openai import OpenAIFace
+from app.simulator.face_vllm import VllmFace
 from app.simulator.faces import Face, House, reply_of
 from app.simulator.faults import CATALOGUE, Fault, fault
 from app.simulator.http import Gate, Listener
@@ -34,6 +37,9 @@ from app.simulator.script import Script, json_reply
 
 FACES: Final[Mapping[str, Callable[[House], Face]]] = {
     "ollama": OllamaFace,
+    "vllm": VllmFace,
+    "anthropic": ClaudeFace,
+    "openai": OpenAIFace,
 }
 KINDS: Final = tuple(FACES)
 REMEMBERED: Final = 1_000
