@@ -1,0 +1,54 @@
+"""W3C trace context: the `traceparent` that comes in, and the one that goes on to an upstream. Spans come later."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+_HEADER: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_SAMPLED: Final = 0x01
+_HEADER_LENGTH: Final = 512
+
+RandomBytes = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A place in a trace: ids are lower-case hex."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool = False
+
+    @property
+    def header(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+    def child(self, random: RandomBytes = os.urandom) -> Trace:
+        """The next step of the same trace, whose header goes to an upstream."""
+        return replace(self, span_id=_id(8, random))
+
+
+def read_traceparent(header: str | None) -> Trace | None:
+    """What a `traceparent` header says; None when it is absent or not valid, as the standard wants it ignored."""
+    match = _HEADER.fullmatch(header.strip()) if header and len(header) <= _HEADER_LENGTH else None
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not span_id.strip("0"):
+        return None
+    return Trace(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+
+
+def trace_of(header: str | None, random: RandomBytes = os.urandom) -> Trace:
+    """Our own step in the trace that `header` names, or in a new one."""
+    incoming = read_traceparent(header)
+    return incoming.child(random) if incoming else Trace(_id(16, random), _id(8, random))
+
+
+def _id(size: int, random: RandomBytes) -> str:
+    data = random(size)
+    return data.hex() if any(data) else "1".rjust(2 * size, "0")  # all zeros would mean "no id"
