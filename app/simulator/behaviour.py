@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TEXT = frozenset({"tools", "thinking"})
-SIGHTED = frozenset({"tools", "thinking", "vision"})
+ABILITIES = frozenset({"tools", "thinking", "vision"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class SimModel:
     parameters: str = "8.0B"
     context: int = 32_768
     max_output: int = 16_384
-    abilities: frozenset[str] = SIGHTED
+    abilities: frozenset[str] = ABILITIES
     first_token: float = 0.0
     tokens_per_second: float | None = None
     load: float = 0.0

@@ -33,7 +33,7 @@ from app.core.tokens import TOKENS_PER_IMAGE, estimate
 from app.simulator.schema import instance
 
 UNICODE: Final = "naïve Ünïcödé: 你好, שלום, 👩‍👩‍👧‍👦 🏳️‍🌈 é ﷽ 𝒳"
-_TOKEN: Final = re.compile(r"\s*\S{1,8}|\s+")
+_TOKEN: Final = re.compile(r"\s*\S{1,12}|\s+")
 _DIRECTIVE: Final = re.compile(r"\bsim:(\w+)(?:=(\S+))?")
 _ASKS: Final = re.compile(r"\b(?:call|use)\b", re.IGNORECASE)
 _MOST_TOKENS: Final = 200_000

@@ -1,217 +1,155 @@
-"""A simulated server that runs: a face on a port, with its faults and its memory of what it was asked.
+"""Runs simulated servers: one for a test, the three tiers for `make run` without a model, several for the command line.
 
-    async with simulate("ollama") as sim:
-        sim.fault_next("cut", times=2)
-        ... sim.base_url ...
-        assert sim.requests[-1].disconnected
-
-The same over HTTP, for `tierway simulate`: `GET /_sim/faults` lists the faults, `POST /_sim/faults` scripts one
-(`{"fault": "throttled", "times": 1, "model": null, "path": null, "at": 2, ...}`), `DELETE /_sim/faults` ends them,
-`GET /_sim/requests` shows what was asked.
+async with simulate("ollama") as sim:
+    sim.fault_next("cut", times=2)
+    ... sim.base_url ...
+    assert sim.requests[-1].disconnected
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from typing import Any, Final
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
 
-import orjson
+from pydantic import SecretStr
 
-from app.core.tasks import TaskOwner
-from app.simulator.behaviour import DEFAULTS, Behaviour
-from app.simulator.brain import directives
-from app.simulator.face_claude import ClaudeFace
-from app.simulator.face_ollama import OllamaFace
-from app.simulator.face_openai import OpenAIFace
-from app.simulator.face_vllm import VllmFace
-from app.simulator.faces import Face, House, reply_of
-from app.simulator.faults import CATALOGUE, Fault, fault
-from app.simulator.http import Gate, Listener
-from app.simulator.record import Call
-from app.simulator.script import Script, json_reply
+from app.config.schema import Kind, Model, PriceOverride
+from app.config.settings import UpstreamSettings
+from app.simulator.behaviour import DEFAULTS, Behaviour, SimModel
+from app.simulator.simulated import Simulated
 
-FACES: Final[Mapping[str, Callable[[House], Face]]] = {
-    "ollama": OllamaFace,
-    "vllm": VllmFace,
-    "anthropic": ClaudeFace,
-    "openai": OpenAIFace,
+PORTS: Final[Mapping[str, int]] = {"ollama": 11_434, "vllm": 8_000, "anthropic": 8_001, "openai": 8_002}
+"""Where `tierway simulate` puts them: Ollama where a gateway looks for it."""
+VARIABLES: Final[Mapping[str, str]] = {
+    "ollama": "OLLAMA_BASE_URL",
+    "vllm": "VLLM_BASE_URL",
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "openai": "OPENAI_COMPATIBLE_BASE_URL",
 }
-KINDS: Final = tuple(FACES)
-REMEMBERED: Final = 1_000
-
-
-@dataclass(slots=True)
-class Rule:
-    """A scripted fault: for so many requests more (None: all), only for that model, only on paths like that."""
-
-    fault: Fault
-    times: int | None = None
-    model: str | None = None
-    path: str | None = None
-
-    def fits(self, call: Call, generates: frozenset[str]) -> bool:
-        if self.times == 0 or (self.model is not None and call.fields.get("model") != self.model):
-            return False
-        return call.path in generates if self.path is None else fnmatchcase(call.path, self.path)
-
-
-class Simulated:
-    """One simulated server. `errors` are its own mistakes, which no script asked for."""
-
-    def __init__(self, kind: str, behaviour: Behaviour | None = None) -> None:
-        self.kind = kind
-        self.behaviour = behaviour or DEFAULTS[kind]
-        self.requests: deque[Call] = deque(maxlen=REMEMBERED)
-        self.errors: list[BaseException] = []
-        gate = Gate(self.behaviour.parallel)
-        self.house = House(self.behaviour, gate)
-        self.face: Face = FACES[kind](self.house)
-        self._rules: list[Rule] = []
-        self._tasks = TaskOwner(lambda _, error: self.errors.append(error))
-        self._listener = Listener(self._answer, self._tasks, gate)
-        self._control: Mapping[str, Callable[[Call], Script]] = {
-            "GET /_sim/faults": lambda _: json_reply({name: one.explains for name, one in CATALOGUE.items()}),
-            "POST /_sim/faults": self._script_fault,
-            "DELETE /_sim/faults": self._end_faults,
-            "GET /_sim/requests": lambda _: json_reply([call.as_json() for call in self.requests]),
-        }
-
-    # --- for tests ---
-
-    @property
-    def base_url(self) -> str:
-        return f"http://{self._listener.host}:{self._listener.port}"
-
-    @property
-    def open_connections(self) -> int:
-        return len(self._listener.connections)
-
-    @property
-    def running(self) -> int:
-        """Replies under way in the server's places."""
-        return self.house.gate.running
-
-    @property
-    def asked(self) -> list[Call]:
-        """The requests for answers alone, without those of discovery and health."""
-        return [call for call in self.requests if call.path in self.face.generates]
-
-    def fault_next(
-        self, name: Fault | str, times: int = 1, *, model: str | None = None, path: str | None = None, **how: Any
-    ) -> None:
-        """The next so many requests get this fault: those for answers, or those on a path like `path`."""
-        self._rules.append(Rule(_made(name, how), times, model, path))
-
-    def fault_always(self, name: Fault | str, *, model: str | None = None, path: str | None = None, **how: Any) -> None:
-        """Every request gets this fault, until `no_faults`."""
-        self._rules.append(Rule(_made(name, how), None, model, path))
-
-    def no_faults(self) -> None:
-        self._rules.clear()
-
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        await self._listener.listen(host, port)
-
-    def refuse(self) -> None:
-        """The port refuses new connections from now on."""
-        self._listener.refuse()
-
-    async def accept(self) -> None:
-        """The port takes connections again."""
-        await self._listener.accept()
-
-    def drop_connections(self) -> None:
-        """Resets every open connection, as a crash does."""
-        for connection in tuple(self._listener.connections):
-            connection.drop(reset=True)
-
-    async def close(self) -> None:
-        await self._listener.close()
-
-    # --- answering ---
-
-    def _answer(self, call: Call) -> Script:
-        if call.path.startswith("/_sim/"):
-            handler = self._control.get(f"{call.method} {call.path}")
-            return handler(call) if handler else json_reply({"error": "no such control"}, 404)
-        self.requests.append(call)
-        chosen = self._fault_for(call)
-        if chosen is None:
-            return reply_of(self.face, call)
-        call.fault = chosen.name
-        if chosen.kind.refuses:
-            self.refuse()
-            self._tasks.spawn(self._accept_after(chosen.seconds), "accept again")
-        if chosen.kind.asks and call.fields:
-            call = _asking(call, chosen.kind.asks)
-        return chosen.bend(reply_of(self.face, call), self.face.wire)
-
-    def _fault_for(self, call: Call) -> Fault | None:
-        generates = self.face.generates
-        for rule in self._rules:
-            if rule.fits(call, generates):
-                if rule.times is not None:
-                    rule.times -= 1
-                return rule.fault
-        return _asked_for(call) if call.path in generates and b"sim:fault=" in call.raw else None
-
-    async def _accept_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self.accept()
-
-    # --- control over HTTP ---
-
-    def _script_fault(self, call: Call) -> Script:
-        fields = dict(call.fields)
-        times, model, path = fields.pop("times", 1), fields.pop("model", None), fields.pop("path", None)
-        try:
-            rule = Rule(fault({"name": fields.pop("fault", None), **fields}), times, model, path)
-        except ValueError as error:
-            return json_reply({"error": str(error)}, 400)
-        if not (times is None or type(times) is int) or not all(isinstance(one, str | None) for one in (model, path)):
-            return json_reply({"error": "times is a number or null, model and path are texts"}, 400)
-        self._rules.append(rule)
-        return json_reply({"fault": rule.fault.name, "times": times, "model": model, "path": path})
-
-    def _end_faults(self, _: Call) -> Script:
-        self.no_faults()
-        return json_reply({"faults": []})
-
-
-def _made(name: Fault | str, how: Mapping[str, Any]) -> Fault:
-    return replace(fault(name), **how)
-
-
-def _asking(call: Call, asks: Mapping[str, Any]) -> Call:
-    """The same request, asking for something else; what was really asked stays in `requests`."""
-    body = orjson.dumps({**call.fields, **asks})
-    return Call(call.method, call.path, call.query, call.headers, body, call.keep_alive)
-
-
-def _asked_for(call: Call) -> Fault | None:
-    """The fault that the last message asks for by `sim:fault=NAME`."""
-    messages = call.fields.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    name = directives(str(last)).get("fault", "")
-    try:
-        return fault(name.strip("'\"}],.")) if name else None
-    except ValueError:
-        return None
+KEY: Final = "simulated"
 
 
 @contextlib.asynccontextmanager
-async def simulate(kind: str, behaviour: Behaviour | None = None, *, port: int = 0) -> AsyncIterator[Simulated]:
-    """A simulated server on 127.0.0.1 while the context lasts. Raises its own mistakes, if it made any, at the end."""
+async def simulate(
+    kind: str, behaviour: Behaviour | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Simulated]:
+    """A simulated server while the context lasts. Raises its own mistakes, if it made any, at the end."""
+    async with _serving(kind, behaviour, host, port) as sim:
+        yield sim
+    if sim.errors:
+        raise ExceptionGroup("the simulator failed", sim.errors)
+
+
+@contextlib.asynccontextmanager
+async def _serving(kind: str, behaviour: Behaviour | None, host: str, port: int) -> AsyncIterator[Simulated]:
     sim = Simulated(kind, behaviour)
-    await sim.start(port=port)
+    await sim.start(host, port)
     try:
         yield sim
     finally:
         await sim.close()
-    if sim.errors:
-        raise ExceptionGroup("the simulator failed", [error for error in sim.errors if isinstance(error, Exception)])
+
+
+# --- the tiers of a gateway that has no model -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One of the models that answer when nothing real does. `complexity` is the range of scores it is meant for."""
+
+    upstream: str
+    kind: Kind
+    model: SimModel
+    complexity: tuple[float, float]
+    price: PriceOverride | None = None
+
+
+TIERS: Final = (
+    Tier("sim-ollama", "ollama", SimModel("sim-small", first_token=0.02, tokens_per_second=200), (0.0, 0.4)),
+    Tier(
+        "sim-vllm",
+        "vllm",
+        SimModel("sim-medium", "medium", "30B", 65_536, first_token=0.04, tokens_per_second=150),
+        (0.2, 0.7),
+    ),
+    Tier(
+        "sim-claude",
+        "anthropic",
+        SimModel("claude-sim-large", "large", "?", 1_000_000, 128_000, first_token=0.06, tokens_per_second=100),
+        (0.6, 1.0),
+        PriceOverride(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.2"), cache_write=Decimal(5)),
+    ),
+)
+"""Small and medium cost nothing and are local; large has a list price, so that budgets and savings can be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """What a gateway needs to know of them: settings of upstreams, and notes on models, as from a configuration."""
+
+    upstreams: Mapping[str, UpstreamSettings]
+    models: Mapping[str, Model]
+
+
+@contextlib.asynccontextmanager
+async def default_tiers(tiers: Sequence[Tier] = TIERS) -> AsyncIterator[Tiers]:
+    """Small, medium and large on ports of their own while the context lasts."""
+    async with contextlib.AsyncExitStack() as stack:
+        upstreams: dict[str, UpstreamSettings] = {}
+        models: dict[str, Model] = {}
+        for tier in tiers:
+            sim = await stack.enter_async_context(_serving(tier.kind, Behaviour((tier.model,)), "127.0.0.1", 0))
+            upstreams[tier.upstream] = _settings(tier, sim.base_url)
+            models[f"{tier.upstream}/{tier.model.name}"] = Model(complexity=tier.complexity, price=tier.price)
+        yield Tiers(MappingProxyType(upstreams), MappingProxyType(models))
+
+
+def _settings(tier: Tier, base_url: str) -> UpstreamSettings:
+    away = tier.kind == "anthropic"
+    key = SecretStr(KEY) if away else None
+    return UpstreamSettings(tier.upstream, tier.kind, (base_url,), key, local=not away)
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One simulated server, for people: what it is, where, with which models, and the variable that names it."""
+
+    kind: str
+    url: str
+    models: tuple[str, ...]
+    variable: str
+
+
+async def run(
+    announce: Callable[[Sequence[Running]], None],
+    *,
+    ports: Mapping[str, int] = PORTS,
+    host: str = "127.0.0.1",
+    first_token: float = 0.0,
+    tokens_per_second: float | None = None,
+) -> None:
+    """Runs the servers of these kinds until it is cancelled. Raises OSError when a port is taken."""
+    async with contextlib.AsyncExitStack() as stack:
+        running = []
+        for kind, port in ports.items():
+            behaviour = _paced(DEFAULTS[kind], first_token, tokens_per_second)
+            sim = await stack.enter_async_context(_serving(kind, behaviour, host, port))
+            names = tuple(model.name for model in behaviour.models)
+            running.append(Running(kind, sim.base_url, names, VARIABLES[kind]))
+        announce(running)
+        await asyncio.Event().wait()
+
+
+def _paced(behaviour: Behaviour, first_token: float, tokens_per_second: float | None) -> Behaviour:
+    models = (
+        replace(model, first_token=first_token, tokens_per_second=tokens_per_second) for model in behaviour.models
+    )
+    return replace(behaviour, models=tuple(models))
