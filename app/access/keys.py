@@ -8,6 +8,7 @@ is nothing to guess and a slow hash would only cost time on every request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints,
 
 from app.core.caller import Caller
 from app.core.clock import Clock
-from app.core.errors import InvalidApiKey, InvalidValue, NotFound
+from app.core.errors import InvalidApiKey, InvalidValue, NotFound, StoreUnavailable
 from app.store import layout
 from app.store.broadcast import Broadcast
 from app.store.client import Store
@@ -156,6 +157,7 @@ class Keys:
             (stored.id, stored.model_dump_json(exclude={"revoked_at"}), TOPIC, layout.CHANGES),
             again=True,
         )
+        await self._read_own_write()
         return stored.record(None), secret
 
     async def list(self) -> tuple[KeyRecord, ...]:
@@ -173,6 +175,12 @@ class Keys:
         )
         if not known:
             raise NotFound("There is no key with this id.")
+        await self._read_own_write()
+
+    async def _read_own_write(self) -> None:
+        """So that what was just made or revoked counts here at once; should it fail, the broadcast comes anyway."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.refresh()
 
 
 def same_secret(given: str, expected: str) -> bool:

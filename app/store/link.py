@@ -26,9 +26,10 @@ Command = tuple[Value, ...]
 def pack(command: Command) -> bytes:
     """The command as it goes over the wire. Text may come from outside, and not all of that can be written."""
     try:
-        return hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub allows one item only
+        packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub allows one item only
     except UnicodeEncodeError:
         raise InvalidValue("The text holds characters that are no valid Unicode.") from None
+    return packed
 
 
 class Unreachable(Exception):

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from app.store import layout
+from app.store.client import Store
+
+
+@pytest.mark.parametrize("key", [layout.LAYOUT, layout.VERSIONS, layout.KEYS, layout.KEYS_REVOKED])
+def test_every_name_has_the_tag_and_a_partition(key: str) -> None:
+    """Without the one hash tag a script fails on Redis Cluster."""
+    assert key.startswith("{tierway}:")
+    assert layout.fault_of(key, -1) is None
+
+
+def test_a_key_that_lives_longer_or_shorter_than_its_partition_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key without an end fills the store; one with an end loses what was promised for ever."""
+    partitions = {**layout.PARTITIONS, "brief": layout.Partition("{tierway}:brief", 60)}
+    monkeypatch.setattr(layout, "PARTITIONS", partitions)
+    assert layout.fault_of("{tierway}:brief:1", 60) is None
+    assert layout.fault_of("{tierway}:brief:1", 61) == "{tierway}:brief:1 has 61 s left, its partition allows 60"
+    assert layout.fault_of("{tierway}:brief:1", -1) is not None
+    assert layout.fault_of(layout.KEYS, 5) == "{tierway}:keys should live for ever and has 5 s left"
+    assert layout.fault_of("{tierway}:keysmith", -1) == "{tierway}:keysmith belongs to no partition"
+
+
+async def test_what_opening_writes_is_declared(store: Store) -> None:
+    keys = await store.call("KEYS", "*")
+    assert keys == [layout.LAYOUT.encode()]
+    assert [layout.fault_of(key.decode(), await store.call("TTL", key)) for key in keys] == [None]
