@@ -24,9 +24,20 @@ from app.core.record import Record
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 TEXT_MAX: Final = 256  # of a value that a caller chose
-EXTRA_FIELDS: Final = ("trace_id", "task_type", "quality", "config_version")
+EXTRA_FIELDS: Final = ("task_type", "quality", "config_version")
 _FROM_RECORD: Final = (
-    *("request_id", "tenant", "key_id", "agent", "session", "endpoint", "model_requested", "model", "upstream"),
+    *(
+        "request_id",
+        "trace_id",
+        "tenant",
+        "key_id",
+        "agent",
+        "session",
+        "endpoint",
+        "model_requested",
+        "model",
+        "upstream",
+    ),
     *("tier", "score", "strategy", "reason", "stream", "status", "error_code", "first_token_seconds", "seconds"),
     *("overhead_seconds", "flags"),
 )

@@ -175,8 +175,8 @@ class Metrics:
         self.store_seconds[self._word[script],].observe(seconds)
 
     def breaker(self, upstream: str, model: str, state: str) -> None:
-        """`state` is `closed`, `half_open` or `open`."""
-        self._breaker_state[self._upstream[upstream], self._model[model]].set(BREAKER_STATES[state])
+        """`model` is its name at the upstream; `state` is `closed`, `half_open` or `open`."""
+        self._breaker_state[self._upstream[upstream], self._model[f"{upstream}/{model}"]].set(BREAKER_STATES[state])
 
     def flag(self, name: str, share: float) -> None:
         self._flag[self._word[name],].set(share)
@@ -190,7 +190,9 @@ class Metrics:
         self.request_seconds.observe(record.seconds)
         self.overhead.observe(record.overhead_seconds)
         if record.model is not None:
-            self.decisions[tier, model, self._word[record.strategy], self._reason[record.reason]].inc()
+            # What a reason says after its first clause is of the moment: seconds, states.
+            reason = self._reason[record.reason and record.reason.partition(";")[0]]
+            self.decisions[tier, model, self._word[record.strategy], reason].inc()
         if record.client_gone:
             self.clients_gone.inc()
         elif record.local and record.error_code is None:

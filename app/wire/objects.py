@@ -62,13 +62,9 @@ def write_model(model: Card | str, state: str | None = None) -> bytes:
     return orjson.dumps(_virtual(model) if isinstance(model, str) else _model(model, state))
 
 
-def write_error(error: GatewayError, request_id: str | None = None) -> bytes:
-    """The error as a JSON body, all four fields always there. A fault of ours says the request id and nothing else,
-    whatever its message holds."""
-    message = error.message
-    if error.status == 500:
-        message = f"Internal error; the request id is {request_id}" if request_id else "Internal error"
-    body = {"message": _text(message), "type": error.type, "param": _text(error.param), "code": error.code}
+def write_error(error: GatewayError) -> bytes:
+    """The error as a JSON body, all four fields always there."""
+    body = {"message": _text(error.message), "type": error.type, "param": _text(error.param), "code": error.code}
     return orjson.dumps({"error": body})
 
 

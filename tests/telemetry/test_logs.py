@@ -43,6 +43,7 @@ RECORD = Record(
     attempts=(Attempt("ollama/rnj-1", "ollama", "ok", None, 1.0000001, connected=True),),
     tokens=Tokens(10, 20),
     cost_nano=1_500,
+    trace_id="t",
     flags={"STREAMING": True},
 )
 
@@ -81,7 +82,7 @@ def out() -> Out:
 
 def test_a_request_is_one_line_with_the_contracts_fields(out: Out) -> None:
     """Whoever searches the logs by these names must find every request exactly once."""
-    log_request(get_logger(), RECORD, {"trace_id": "t", "config_version": 3})
+    log_request(get_logger(), RECORD, {"config_version": 3})
     (line,) = out.lines()
     assert list(line)[:3] == ["timestamp", "level", "event"]
     assert set(line) == {"timestamp", "level", "event", *FIELDS}

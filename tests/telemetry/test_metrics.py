@@ -61,7 +61,7 @@ RECORD = Record(
     local=True,
     tier="simple",
     strategy="cost",
-    reason="cheapest",
+    reason="cheapest; throttled for another 3 s",
     attempts=(
         Attempt("gpu/qwen", "gpu", "busy", "upstream", 0.1),
         Attempt("gpu/qwen", "gpu", "truncated", "upstream", 0.1),
@@ -96,7 +96,7 @@ def test_every_name_and_label_is_the_contracts() -> None:
     """A dashboard or an alert on a name that changed shows nothing and says nothing."""
     seen = Seen().observe(replace(RECORD, client_gone=True)).observe()
     seen.metrics.store_call("reserve", 0.001)
-    seen.metrics.breaker("gpu", "gpu/qwen", "open")
+    seen.metrics.breaker("gpu", "qwen", "open")
     seen.metrics.flag("STREAMING", 1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(exposition(seen.registry).decode()):
@@ -248,7 +248,7 @@ def test_a_label_takes_only_so_many_names() -> None:
 def test_states_between_requests() -> None:
     seen = Seen()
     for state, number in (("open", 2), ("half_open", 1), ("closed", 0)):
-        seen.metrics.breaker("gpu", "gpu/qwen", state)
+        seen.metrics.breaker("gpu", "qwen", state)
         assert seen.value("breaker_state", upstream="gpu", model="gpu/qwen") == number
     seen.metrics.flag("SHADOW", 0.1)
     seen.metrics.store_call("reserve", 0.002)
@@ -280,7 +280,7 @@ if sys.argv[1] == "serve":
     metrics = Metrics(registry)
     metrics.observe(RECORD)
     metrics.in_flight.inc(3)
-    metrics.breaker("gpu", "gpu/qwen", sys.argv[2])
+    metrics.breaker("gpu", "qwen", sys.argv[2])
     print(os.getpid())
 else:
     forget_worker(int(sys.argv[2]))
