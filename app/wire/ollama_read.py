@@ -118,7 +118,7 @@ class _Answer:
         return events
 
     def _start(self, reply: Mapping[str, Any]) -> Start:
-        return Start(f"chatcmpl-{self._request.id}", self._card.name, _seconds(reply.get("created_at")), "ollama")
+        return Start(f"chatcmpl-{self._request.id}", self._card.name, seconds(reply.get("created_at")), "ollama")
 
     def _message(self, message: Mapping[str, Any], reply: Mapping[str, Any], events: list[Event]) -> None:
         if thinking := _text(message, "thinking"):
@@ -246,7 +246,7 @@ def _count(reply: Mapping[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _seconds(created: Any) -> int:
+def seconds(created: Any) -> int:
     """Seconds since 1970 of a time like 2026-08-21T10:00:00.123456789Z; 0 when it is none."""
     try:
         moment = datetime.fromisoformat(created)
