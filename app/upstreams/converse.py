@@ -25,6 +25,7 @@ BASE_HEADERS: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
 }
+OUT_OF_TIME: Final = "The request's time is over."
 
 
 async def converse(
@@ -78,12 +79,14 @@ def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clo
     before its last. Running into the deadline is `OutOfTime`: the caller's limit, not the upstream's."""
     total = clocks.total
     if terms is not None and terms.deadline is not None:
-        total = max(0.0, min(total, terms.deadline - asyncio.get_running_loop().time()))
+        total = min(total, terms.deadline - asyncio.get_running_loop().time())
+        if total <= 0:
+            raise OutOfTime(OUT_OF_TIME, phase="total")
     try:
         yield replace(clocks, total=total, first_token=total if whole else clocks.first_token)
     except TimedOut as error:
         if error.phase == "total" and total < clocks.total:
-            raise OutOfTime("The request's time is over.", phase="total") from error
+            raise OutOfTime(OUT_OF_TIME, phase="total") from error
         raise
 
 

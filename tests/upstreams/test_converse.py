@@ -227,9 +227,8 @@ async def test_the_upstreams_own_total_is_held_against_it(transport: Transport) 
 
 
 async def test_a_deadline_that_is_over_asks_nobody(transport: Transport) -> None:
-    async with server(says(then="hang")) as url:
-        with pytest.raises(OutOfTime):
-            await answered(transport, url, asked(deadline=0.0))
+    with pytest.raises(OutOfTime):
+        await answered(transport, "http://127.0.0.1:1", asked(deadline=0.0))  # else it would be Refused
 
 
 async def test_fetch_gives_status_headers_and_body(transport: Transport) -> None:

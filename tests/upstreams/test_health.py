@@ -94,7 +94,7 @@ def test_a_throttle_is_a_wait_and_no_failure(setup: Setup) -> None:
     for _ in range(20):
         setup.health.ended(A, Throttled("x", retry_after=30.0))
     assert setup.health.state(A) is State.CLOSED
-    assert setup.health.demoted(A) == "throttled for another 30 s"
+    assert setup.health.demoted(A) == "throttled"
     assert setup.health.throttled_seconds(A) == 30.0
     setup.clock.advance(30.0)
     assert setup.health.demoted(A) is None
