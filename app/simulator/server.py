@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
@@ -82,7 +81,7 @@ TIERS: Final = (
         "anthropic",
         SimModel("claude-sim-large", "large", "?", 1_000_000, 128_000, first_token=0.06, tokens_per_second=100),
         (0.6, 1.0),
-        PriceOverride(input=Decimal(4), output=Decimal(20), cache_read=Decimal("0.2"), cache_write=Decimal(5)),
+        PriceOverride.model_validate({"input": 4, "output": 20, "cache_read": 0.2, "cache_write": 5}),
     ),
 )
 """Small and medium cost nothing and are local; large has a list price, so that budgets and savings can be seen."""

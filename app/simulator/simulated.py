@@ -67,7 +67,7 @@ class Simulated:
         self.face: Face = FACES[kind](self.house)
         self._rules: list[Rule] = []
         self._tasks = TaskOwner(self._failed)
-        self._listener = Listener(self._answer, self._tasks, gate)
+        self._listener = Listener(self.answer, self._tasks, gate)
         self._control: Mapping[str, Callable[[Call], Script]] = {
             "GET /_sim/faults": lambda _: json_reply({name: one.explains for name, one in CATALOGUE.items()}),
             "POST /_sim/faults": self._script_fault,
@@ -133,7 +133,8 @@ class Simulated:
 
     # --- answering ---
 
-    def _answer(self, call: Call) -> Script:
+    def answer(self, call: Call) -> Script:
+        """What becomes of a request: its reply, bent by the fault that is scripted for it."""
         if call.path.startswith("/_sim/"):
             handler = self._control.get(f"{call.method} {call.path}")
             return handler(call) if handler else json_reply({"error": "no such control"}, 404)
