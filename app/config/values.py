@@ -70,9 +70,9 @@ def _pool(urls: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _decimal(value: object) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise wrong("must be a number")
-    return Decimal(str(value))
+    return Decimal(str(value))  # what was written, not the binary fraction nearest to it
 
 
 def _share(value: object) -> float:

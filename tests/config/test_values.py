@@ -80,6 +80,7 @@ def test_a_pool_is_one_address_or_a_list_without_twins() -> None:
 def test_money_is_exact() -> None:
     assert accept(values.Usd, 0.2) == Decimal("0.2")
     assert accept(values.Usd, 50) == Decimal(50)
+    assert accept(values.Usd, Decimal("0.1")) == Decimal("0.1")
     for wrong in ("5", True, None, -1, float("nan"), float("inf")):
         refusal(values.Usd, wrong)
 
