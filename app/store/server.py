@@ -23,6 +23,7 @@ from app.core.tasks import TaskOwner
 from app.store import folder as folders
 from app.store import launch
 from app.store.errors import StoreUnusable
+from app.store.link import pack
 
 START_SECONDS: Final = 10.0
 LOAD_SECONDS: Final = 60.0
@@ -86,7 +87,7 @@ class EmbeddedServer:
                 while True:
                     with contextlib.suppress(Gone):
                         async with _talk(self.socket) as (reader, writer):
-                            return await _ask(reader, writer, b"CONFIG SET appendfsync always")
+                            return await _ask(reader, writer, "CONFIG", "SET", "appendfsync", "always")
                     await asyncio.sleep(STEP_SECONDS)
         raise StoreUnavailable("The store cannot be made durable now.", retry_after=1)
 
@@ -141,10 +142,12 @@ class EmbeddedServer:
 
     async def _launch(self) -> subprocess.Popen[bytes]:
         """Called on the loop's own thread: the server dies with the thread that started it."""
-        lock = await self._claim()
-        output = self._folder.open_log()
-        launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(lock)]
-        try:
+        with contextlib.ExitStack() as files:
+            output = self._folder.open_log()
+            files.callback(os.close, output)
+            lock = await self._claim()
+            files.callback(os.close, lock)
+            launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), str(lock)]
             return subprocess.Popen(  # noqa: ASYNC220 - returns when the child exists, and must not leave this thread
                 [*launcher, *self._folder.command()],
                 stdin=subprocess.DEVNULL,
@@ -154,9 +157,6 @@ class EmbeddedServer:
                 pass_fds=(lock,),
                 start_new_session=True,
             )
-        finally:
-            os.close(output)
-            os.close(lock)
 
     async def _claim(self) -> int:
         """The lock that says that no server has these files open; one left over from a dead holder is ended."""
@@ -200,11 +200,11 @@ async def _talk(path: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.
         writer.transport.abort()
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, command: bytes) -> None:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *command: str) -> None:
     """Asks until the server has loaded its data."""
     answer = b"-LOADING"
     while answer.startswith(b"-LOADING"):
-        writer.write(command + b"\r\n")
+        writer.write(pack(command))
         answer = await reader.readline()
         if answer.startswith(b"+"):
             return
@@ -215,7 +215,7 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, comma
 async def _watch(path: str, ready: asyncio.Future[None]) -> None:
     """Sets `ready` once the server at `path` answers, returns when its connection ends. Raises `Gone`."""
     async with _talk(path) as (reader, writer):
-        await _ask(reader, writer, b"PING")
+        await _ask(reader, writer, "PING")
         if not ready.done():
             ready.set_result(None)
         await reader.read()

@@ -201,11 +201,10 @@ async def test_only_a_call_that_may_be_repeated_is(tmp_path: Path) -> None:
         return ok(command)
 
     async with puppet(tmp_path, die_once) as server, opened(server) as store:
-        safe, unsafe = await asyncio.gather(
-            store.call("ECHO", "safe", again=True), store.call("ECHO", "unsafe"), return_exceptions=True
-        )
-        assert safe == b"OK"
-        assert isinstance(unsafe, StoreUnavailable)
+        calls = (store.call("ECHO", "safe", again=True), store.call("ECHO", "unsafe"))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert answers[0] == b"OK"
+        assert isinstance(answers[1], StoreUnavailable)
         assert server.heard.count([b"ECHO", b"unsafe"]) <= 1
 
 

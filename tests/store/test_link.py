@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def test_replies_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None
     got: list[Any] = []
     link = Link(got.append, nothing)
     edges = [0, *sorted(cuts), len(REPLIES)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         link.data_received(REPLIES[start:end])
     assert got[:5] == [b"OK", 5, None, b"abc", [b"a", 1]]
     assert isinstance(got[5], hiredis.ReplyError)
