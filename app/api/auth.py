@@ -28,15 +28,19 @@ class Door:
         self._admin_key = admin_key
         self._open_at_first = open_at_first
 
+    @property
+    def open(self) -> bool:
+        """Whether requests need no key at the moment."""
+        return self._open_at_first and not self._ring().any_created
+
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises `InvalidApiKey`."""
-        ring = self._ring()
-        if self._open_at_first and not ring.any_created:
+        if self.open:
             return ANONYMOUS
         secret = bearer(headers)
         if secret is None:
             raise InvalidApiKey("An API key is needed: send it as 'Authorization: Bearer KEY'.")
-        return ring.authenticate(secret)
+        return self._ring().authenticate(secret)
 
     def admin(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises `NotFound` where there is no admin key, `InvalidApiKey` where it is not this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.api.auth import Door
@@ -14,16 +15,21 @@ from app.wire.codec import ClientCodec, Limits
 
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
-    """One dialect of chat; `codec` says which."""
+    """One dialect of chat; `codec` says which. `streams_active` counts the open streams up and down."""
 
     door: Door
     gateway: Gateway
     codec: ClientCodec
     limits: Limits
     pace: Pace
+    streams_active: Callable[[int], None]
 
     async def __call__(self, inbound: Inbound) -> None:
         caller = self.door.caller(inbound.headers)
         terms = read_terms(inbound, caller)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
-        await reply(inbound, caller, request, self.gateway, self.codec, self.pace)
+        self.streams_active(request.stream)
+        try:
+            await reply(inbound, caller, request, self.gateway, self.codec, self.pace)
+        finally:
+            self.streams_active(-request.stream)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from app.api.auth import Door
 from app.api.inbound import Inbound
-from app.api.reply import header_value
+from app.api.reply import whole_headers
 from app.api.terms import read_terms
 from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway
 from app.wire import embeddings
 from app.wire.codec import Limits
+from app.wire.objects import tierway
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +28,9 @@ class EmbeddingsEndpoint:
         request = embeddings.read_request(await inbound.body(self.limits.body_bytes), terms)
         with contextlib.suppress(Watched):  # the client left: the call is cancelled, and there is nobody to tell
             async with cancel_if(inbound.gone(), "client"):
-                reply, card = await self.gateway.embed(caller, request)
-            body = embeddings.write_reply(reply, request)
-            headers = [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-                (b"x-request-id", inbound.request_id.encode()),
-                (b"x-tierway-model", header_value(card.id)),
-                (b"x-tierway-upstream", header_value(card.upstream)),
-            ]
-            if ignored := (*terms.ignored, *reply.ignored):
-                headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
+                reply, served, usage = await self.gateway.embed(caller, request)
+            body = embeddings.write_reply(reply, request, tierway(served, usage))
+            ignored = (*terms.ignored, *reply.ignored)
+            headers = whole_headers(body, inbound, served, ignored, usage)
             await inbound.begin(200, headers)
             await inbound.write(body)

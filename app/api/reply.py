@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from app.core.caller import Caller
 from app.core.errors import ClientGone
 from app.core.events import Fault, Fold, Start, Usage
 from app.core.money import usd
+from app.core.record import Served
 from app.core.request import Request
 from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway
@@ -60,13 +62,9 @@ async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Ga
     if answer.fault is not None:
         raise answer.fault
     body = codec.write_reply(answer, request)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *reply_headers(answer.start, inbound, request),
-        *_cost_header(answer.usage),
-    ]
-    await inbound.begin(200, headers)
+    await inbound.begin(
+        200, whole_headers(body, inbound, answer.start.served, _ignored(answer.start, request), answer.usage)
+    )
     await inbound.write(body)
 
 
@@ -81,7 +79,7 @@ async def _stream(
         ):
             async for event in events:
                 if type(event) is Start:
-                    await line.open(reply_headers(event, inbound, request))
+                    await line.open(reply_headers(inbound, event.served, _ignored(event, request)))
                 if data := writer.write(event):
                     await line.write(data)
             await line.end(writer.end())
@@ -143,14 +141,27 @@ async def _keep(inbound: Inbound, line: Line) -> None:
             await line.tick()
 
 
-def reply_headers(start: Start, inbound: Inbound, request: Request) -> Headers:
+def whole_headers(
+    body: bytes, inbound: Inbound, served: Served | None, ignored: Sequence[str], usage: Usage | None
+) -> Headers:
+    """The headers of an answer in JSON."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *reply_headers(inbound, served, ignored),
+    ]
+    if usage is not None and usage.cost_nano is not None:
+        headers.append((b"x-tierway-cost-usd", f"{usd(usage.cost_nano):.9f}".encode()))
+    return headers
+
+
+def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str]) -> Headers:
     """What is known when the answer begins."""
     elapsed_ms = (asyncio.get_running_loop().time() - inbound.started) * 1000
     headers = [
         (b"x-request-id", inbound.request_id.encode()),
         (b"openai-processing-ms", str(round(elapsed_ms)).encode()),
     ]
-    served = start.served
     if served is not None:
         known = {
             b"x-tierway-model": served.model,
@@ -162,7 +173,7 @@ def reply_headers(start: Start, inbound: Inbound, request: Request) -> Headers:
             b"x-tierway-attempts": served.attempts,
         }
         headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
-    if ignored := (*request.terms.ignored, *start.ignored):
+    if ignored:
         headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
     return headers
 
@@ -172,7 +183,5 @@ def header_value(value: object) -> bytes:
     return "".join(c if " " <= c <= "~" else "?" for c in str(value)).encode()
 
 
-def _cost_header(usage: Usage | None) -> Headers:
-    if usage is None or usage.cost_nano is None:
-        return []
-    return [(b"x-tierway-cost-usd", f"{usd(usage.cost_nano):.9f}".encode())]
+def _ignored(start: Start, request: Request) -> Sequence[str]:
+    return (*request.terms.ignored, *start.ignored)

@@ -64,9 +64,10 @@ class RetryBudget:
 class Attempts:
     """Shared by all requests: health of the upstreams and the budget for retries."""
 
-    def __init__(self, health: Health, budget: RetryBudget | None = None) -> None:
+    def __init__(self, health: Health, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._health = health
-        self._budget = budget or RetryBudget()
+        self._max_attempts = max_attempts
+        self._budget = RetryBudget()
 
     async def walk(
         self, exchange: Exchange, open_: Open[T], commits: Callable[[T], bool], after: Callable[[GatewayError], T]
@@ -122,7 +123,7 @@ class Attempts:
     ) -> float | None:
         """Prepares the next attempt; seconds to wait before it, None when there is none."""
         error = failures[-1][1]
-        if error.again is Again.NEVER or len(failures) >= MAX_ATTEMPTS or remaining <= 0:
+        if error.again is Again.NEVER or len(failures) >= self._max_attempts or remaining <= 0:
             return None
         tries = sum(failed is candidate for failed, _ in failures)
         if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and self._budget.take():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from app.config.schema import Model
@@ -36,11 +36,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What the operator wrote: about models, which of them count, and other names."""
+    """What the operator wrote: about models, which of them count, and other names. `simulated`: nothing real answers,
+    and every Card must say so."""
 
     models: Mapping[str, Model]
     only_listed: bool
     aliases: Mapping[str, str]
+    simulated: bool = False
 
 
 class Discovery:
@@ -75,6 +77,8 @@ class Discovery:
             cards = [card for up in self._upstreams for card in self._cards.get(up.name, ())]
             notes = self._notes
             cards = registered(cards, notes.models, self._price_of, only_listed=notes.only_listed)
+            if notes.simulated:
+                cards = [replace(card, simulated=True) for card in cards]
             self._publish(Registry(cards, notes.aliases))
 
     async def run(self) -> None:

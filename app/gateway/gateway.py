@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from app.core.caller import Caller
-from app.core.card import Card
 from app.core.clock import Clock
 from app.core.errors import GatewayError
 from app.core.events import Event, Fault, Usage, is_content
 from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
+from app.core.record import Served
 from app.core.request import EmbeddingRequest, Embeddings, Request
 from app.core.tokens import estimate
 from app.core.upstream import Upstream
@@ -26,6 +27,12 @@ from app.gateway.settle import Settlement
 from app.routing.registry import Registry
 
 Planner = Callable[[Request | EmbeddingRequest, Caller, Registry], Plan]
+
+
+class Embedded(NamedTuple):
+    reply: Embeddings
+    served: Served
+    usage: Usage
 
 
 class Gateway:
@@ -50,8 +57,8 @@ class Gateway:
                 async for event in answer:
                     yield event
 
-    async def embed(self, caller: Caller, request: EmbeddingRequest) -> tuple[Embeddings, Card]:
-        """One vector per input, and the model that made them."""
+    async def embed(self, caller: Caller, request: EmbeddingRequest) -> Embedded:
+        """One vector per input, and who made them."""
         exchange = Exchange(caller, request, "embeddings", self._clock)
         with self._settled(exchange):
             exchange.plan = self._planner(request, caller, self.registry)
@@ -59,9 +66,8 @@ class Gateway:
             async with contextlib.aclosing(replies):
                 async for reply in replies:
                     exchange.usage = _embedding_usage(reply, request)
-                    settled_usage(exchange)
-        assert exchange.candidate is not None
-        return reply, exchange.candidate.card
+                    embedded = Embedded(reply, exchange.served(), settled_usage(exchange))
+        return embedded
 
     def _stream(self, candidate: Candidate, request: Request) -> AsyncGenerator[Event, None]:
         return self.upstreams[candidate.card.upstream].stream(request, candidate.card)

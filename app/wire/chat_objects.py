@@ -8,10 +8,10 @@ import orjson
 
 from app.core.errors import GatewayError
 from app.core.events import Answer, Call, Choice, Start, Thought, Usage
-from app.core.money import usd
 from app.core.request import Request
 from app.wire.chat_tools import is_legacy
 from app.wire.chat_usage import write_usage
+from app.wire.objects import tierway
 
 Json = dict[str, Any]
 
@@ -30,29 +30,6 @@ def head(start: Start, kind: str) -> Json:
     if start.service_tier is not None:
         fields["service_tier"] = start.service_tier
     return fields
-
-
-def tierway(start: Start, usage: Usage | None) -> Json | None:
-    """Who answered, why, and for how much; None where no gateway served it."""
-    served = start.served
-    if served is None:
-        return None
-    cost = usage.cost_nano if usage is not None else None
-    about: Json = {
-        "model": served.model,
-        "upstream": served.upstream,
-        "tier": served.tier,
-        "score": served.score,
-        "reason": served.reason,
-        "cost_usd": None if cost is None else usd(cost),
-        "attempts": served.attempts,
-        "session": served.session,
-    }
-    if usage is not None and usage.estimated:
-        about["usage_estimated"] = True
-    if usage is not None and usage.truncated:
-        about["truncated"] = True
-    return about
 
 
 def finish_fields(reason: str | None, detail: str | None) -> Json:
@@ -82,7 +59,7 @@ def write_reply(answer: Answer, request: Request) -> bytes:
         body["choices"] = [_legacy(choice) for choice in body["choices"]]
     if usage is not None:
         body["usage"] = write_usage(usage, start.dialect)
-    about = tierway(start, usage)
+    about = tierway(start.served, usage)
     if about is not None:
         body["tierway"] = about
     return orjson.dumps(body)

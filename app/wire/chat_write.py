@@ -134,7 +134,7 @@ class ChatWriter:
         finishes, self._finishes = self._finishes, []
         if start is None:
             return b""
-        about = tierway(start, usage)
+        about = tierway(start.served, usage)
         last: dict[str, Any] = {"tierway": about} if about else {}
         chunks = [self._finish(finish) for finish in finishes]
         if self._include_usage and usage is not None:

@@ -15,7 +15,9 @@ import orjson
 
 from app.core.card import Card
 from app.core.errors import BadReply, GatewayError
-from app.core.money import PICO_PER_TOKEN_AT_ONE_USD_PER_MILLION, Price
+from app.core.events import Usage
+from app.core.money import PICO_PER_TOKEN_AT_ONE_USD_PER_MILLION, Price, usd
+from app.core.record import Served
 
 AUTO_MODELS: Final = ("auto", "auto:cost", "auto:quality", "auto:privacy", "auto:adaptive")
 """Names that mean "you choose", as clients see them listed."""
@@ -66,6 +68,28 @@ def write_error(error: GatewayError) -> bytes:
     """The error as a JSON body, all four fields always there."""
     body = {"message": _text(error.message), "type": error.type, "param": _text(error.param), "code": error.code}
     return orjson.dumps({"error": body})
+
+
+def tierway(served: Served | None, usage: Usage | None) -> dict[str, Any] | None:
+    """The object of that name in every reply: who answered, why, and for how much. None where no gateway served it."""
+    if served is None:
+        return None
+    cost = usage.cost_nano if usage is not None else None
+    about: dict[str, Any] = {
+        "model": served.model,
+        "upstream": served.upstream,
+        "tier": served.tier,
+        "score": served.score,
+        "reason": served.reason,
+        "cost_usd": None if cost is None else usd(cost),
+        "attempts": served.attempts,
+        "session": served.session,
+    }
+    if usage is not None and usage.estimated:
+        about["usage_estimated"] = True
+    if usage is not None and usage.truncated:
+        about["truncated"] = True
+    return about
 
 
 def _text(text: str | None) -> str | None:

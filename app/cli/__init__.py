@@ -1,0 +1,25 @@
+"""The command `tierway`: one file per command. Commands that read a running gateway ask it over HTTP; keys and the
+configuration are worked on directly."""
+
+from __future__ import annotations
+
+import click
+
+from app import __version__
+from app.cli.check import check
+from app.cli.keys import keys
+from app.cli.models import models
+from app.cli.serve import serve
+from app.cli.simulate import simulate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, commands=[serve, check, models, simulate, keys])
+@click.version_option(__version__, prog_name="tierway")
+def main() -> None:
+    """Tierway: an OpenAI-compatible gateway that sends each request to the cheapest model that can do it.
+
+    \b
+    Example:
+      tierway serve
+      curl http://127.0.0.1:8080/v1/models
+    """

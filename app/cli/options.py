@@ -1,0 +1,61 @@
+"""What the commands share: their common options, loading the settings, and ending with a word instead of a trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+import uvloop
+
+from app.config.load import load
+from app.config.problems import ConfigError
+from app.config.settings import Settings
+from app.core.errors import GatewayError
+from app.store.errors import StoreUnusable
+
+T = TypeVar("T")
+
+CONFIG_OPTION: Final = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The YAML file; else TIERWAY_CONFIG.",
+)
+JSON_OPTION: Final = click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+
+
+def settings_of(config_path: Path | None) -> Settings:
+    """The settings, or the end of the command with everything that is wrong with them (exit status 2)."""
+    try:
+        return load(os.environ, config_path=config_path)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(2)
+
+
+def checked(make: Callable[[], T]) -> T:
+    """What `make` makes of the arguments, or the end of the command with what is wrong with them."""
+    try:
+        return make()
+    except ValueError as error:
+        fail(str(error), status=2)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs it to its end; an expected error ends the command with its message."""
+    try:
+        return uvloop.run(work)
+    except StoreUnusable as error:
+        fail(str(error))
+    except GatewayError as error:
+        fail(error.message)
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(status)

@@ -1,0 +1,329 @@
+"""The composition root: settings in, objects built and handed to each other, an ASGI application out."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fastapi import APIRouter
+from pydantic import SecretStr
+
+from app.access.keys import Keys
+from app.api.admin import admin_router
+from app.api.app import fastapi_app
+from app.api.auth import Door
+from app.api.chat import ChatEndpoint
+from app.api.embeddings import EmbeddingsEndpoint
+from app.api.front import Front, TokenPath
+from app.api.health import Readiness, health_router
+from app.api.inbound import Receive, Scope, Send
+from app.api.models import models_router
+from app.api.reply import Pace
+from app.config.load import load
+from app.config.schema import Model
+from app.config.settings import Settings
+from app.core.card import Card
+from app.core.clock import Clock, SystemClock
+from app.core.errors import StoreUnavailable
+from app.core.money import Price
+from app.core.pool import CpuPool
+from app.core.record import Record
+from app.core.tasks import TaskOwner
+from app.flags import Flags
+from app.gateway.adapters import adapter, breaker_settings
+from app.gateway.attempts import Attempts
+from app.gateway.discovery import Discovery, Found, Notes
+from app.gateway.gateway import Gateway
+from app.gateway.planning import Planning
+from app.gateway.settle import Settlement
+from app.recall.embedder import BuiltinUpstream, load_embedder, wheel_folder
+from app.routing.registry import Registry
+from app.simulator.server import default_tiers
+from app.spend.prices import price_of
+from app.store.broadcast import Broadcast
+from app.store.client import Store
+from app.store.errors import StoreUnusable
+from app.store.opening import open_store
+from app.telemetry.lag import watch_lag
+from app.telemetry.logs import configure, get_logger, log_request
+from app.telemetry.metrics import Metrics, exposition, new_registry
+from app.upstreams.health import Health
+from app.upstreams.vllm import VllmUpstream
+from app.wire import chat, objects
+from app.wire.codec import Limits
+
+DRAIN_SECONDS: Final = 10.0
+"""How long settling may still take once the last request is over."""
+
+BUILTIN: Final = "builtin"
+
+log = get_logger("tierway")
+
+
+class StartupError(Exception):
+    """The gateway cannot start like this; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a started gateway tells whoever announces it."""
+
+    settings: Settings
+    registry: Registry
+    found: tuple[Found, ...]
+    simulated: bool
+    keys_needed: bool
+
+
+STARTUP_ERRORS: Final = (StartupError, StoreUnusable, StoreUnavailable)
+
+Announce = Callable[[Ready], None]
+
+
+class Application:
+    """The ASGI application: everything is built when the server starts it, and closed when it stops."""
+
+    def __init__(self, settings: Settings, announce: Announce = lambda ready: None) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._front: Front | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            assert self._front is not None, "a server starts the application before it sends requests"
+            await self._front(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with running(self._settings, self._announce) as self._front:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except STARTUP_ERRORS as error:
+            log.critical("the gateway cannot start", reason=str(error))
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create() -> Application:
+    """For servers that start workers of their own: configured by the environment alone."""
+    settings = load(os.environ)
+    configure(settings.log_level, settings.log_format, sys.stderr.buffer)
+    return Application(settings)
+
+
+async def inspected(settings: Settings) -> tuple[Found, ...]:
+    """What answers, without serving: opens the store and asks every upstream once."""
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(open_store(_secret(settings.redis_url), settings.data_dir))
+        clock = SystemClock()
+        adapters = [adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()]
+        for upstream in adapters:
+            stack.push_async_callback(upstream.close)
+        notes = Notes(settings.models, settings.only_listed_models, settings.aliases)
+        discovery = Discovery(adapters, notes, lambda card, note: None, lambda registry: None, lambda found: None)
+        await discovery.refresh()
+        return discovery.found
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front]:
+    """A whole gateway, from its store to its front."""
+    async with contextlib.AsyncExitStack() as stack:
+        clock = SystemClock()
+        registry = new_registry()
+        metrics = Metrics(registry)
+        tasks = TaskOwner(_log_error)
+        stack.push_async_callback(tasks.cancel)
+        store = await stack.enter_async_context(
+            open_store(_secret(settings.redis_url), settings.data_dir, observer=metrics.store_call)
+        )
+        keys = await _keys(store, clock, stack)
+        door = _door(settings, keys)
+        health = Health(
+            {name: breaker_settings(upstream) for name, upstream in settings.upstreams.items()},
+            clock,
+            metrics.breaker,
+        )
+        flags = Flags.start(settings.flags)
+        for name, share in flags.shares.items():
+            metrics.flag(name, share)
+        gateway = Gateway(
+            Planning(settings.routing, lambda: flags, health.demoted),
+            Attempts(health, settings.routing.fallback.max_attempts),
+            Settlement((metrics.observe, _request_log(settings)), tasks, _log_error),
+            clock,
+        )
+        discovery, simulated = await _discovered(settings, gateway, stack, clock)
+        tasks.spawn(discovery.run(), "discovery")
+        tasks.spawn(watch_lag(metrics.event_loop_lag.observe), "event loop lag")
+        stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
+        for upstream in gateway.upstreams.values():
+            if isinstance(upstream, VllmUpstream):
+                tasks.spawn(upstream.watch(), f"probe {upstream.name}")
+        front = _front(
+            settings,
+            door,
+            gateway,
+            metrics,
+            [
+                models_router(door, gateway, _state_of(discovery, health)),
+                health_router(_readiness(discovery, store), lambda: exposition(registry)),
+                admin_router(door, keys, lambda: flags),
+            ],
+        )
+        announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
+        yield front
+
+
+async def _keys(store: Store, clock: Clock, stack: contextlib.AsyncExitStack) -> Keys:
+    keys = Keys(store, clock)
+    await keys.refresh()
+    broadcast = Broadcast(store)
+    keys.follow(broadcast)
+    await stack.enter_async_context(broadcast.running())
+    return keys
+
+
+def _door(settings: Settings, keys: Keys) -> Door:
+    """Raises `StartupError` where the gateway would be open to the network without anybody having said so."""
+    loopback = is_loopback(settings.host)
+    closed = loopback or settings.allow_anonymous or settings.admin_key is not None or keys.ring.any_created
+    if not closed:
+        raise StartupError(
+            f"Listening on {settings.host} would let anybody on the network in. Create a key (tierway keys create),"
+            " set TIERWAY_ADMIN_KEY, or say TIERWAY_ALLOW_ANONYMOUS=true."
+        )
+    return Door(
+        lambda: keys.ring,
+        admin_key=_secret(settings.admin_key),
+        open_at_first=loopback or settings.allow_anonymous,
+    )
+
+
+async def _discovered(
+    settings: Settings, gateway: Gateway, stack: contextlib.AsyncExitStack, clock: Clock
+) -> tuple[Discovery, bool]:
+    """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start."""
+    pool = CpuPool()
+    stack.callback(pool.close)
+    builtin = BuiltinUpstream(load_embedder(wheel_folder()), pool)
+    discovery = await _discover(settings, builtin, gateway, stack, clock, simulated=False)
+    named = any(not upstream.probed for upstream in settings.upstreams.values())
+    if named or any(found.error is None for found in discovery.found if found.kind != BUILTIN):
+        return discovery, False
+    tiers = await stack.enter_async_context(default_tiers())
+    settings = replace(settings, upstreams=tiers.upstreams, models={**settings.models, **tiers.models})
+    return await _discover(settings, builtin, gateway, stack, clock, simulated=True), True
+
+
+async def _discover(
+    settings: Settings,
+    builtin: BuiltinUpstream,
+    gateway: Gateway,
+    stack: contextlib.AsyncExitStack,
+    clock: Clock,
+    *,
+    simulated: bool,
+) -> Discovery:
+    adapters = [adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()]
+    for upstream in adapters:
+        stack.push_async_callback(upstream.close)
+    gateway.upstreams = {upstream.name: upstream for upstream in (*adapters, builtin)}
+
+    def publish(registry: Registry) -> None:
+        gateway.registry = registry
+
+    def price(card: Card, note: Model | None) -> Price | None:
+        owner = settings.upstreams.get(card.upstream)
+        override = None if note is None else note.price
+        return card.price if owner is None else price_of(owner, card.name, override, clock.now())
+
+    notes = Notes(settings.models, settings.only_listed_models, settings.aliases, simulated)
+    discovery = Discovery(list(gateway.upstreams.values()), notes, price, publish, _log_found)
+    await discovery.refresh()
+    return discovery
+
+
+def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, routers: Sequence[APIRouter]) -> Front:
+    bounds, pace = settings.limits, settings.streaming
+    limits = Limits(bounds.body_bytes, bounds.messages, bounds.tools, bounds.depth)
+    timing = Pace(pace.commit_after, pace.ping, pace.send_timeout)
+    paths = {
+        "/v1/chat/completions": TokenPath(
+            ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error
+        ),
+        "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error),
+    }
+    return Front(
+        paths,
+        fastapi_app(routers),
+        in_flight_limit=bounds.in_flight,
+        on_error=_log_error,
+        watch=metrics.in_flight.set,
+    )
+
+
+def _readiness(discovery: Discovery, store: Store) -> Callable[[], Readiness]:
+    """Ready from the first upstream that answered on; the store's absence is told, and lets free traffic go on."""
+
+    def readiness() -> Readiness:
+        upstreams = {found.upstream: found.error or "ok" for found in discovery.found if found.kind != BUILTIN}
+        answered = any(found.models for found in discovery.found if found.kind != BUILTIN)
+        checks = {"configuration": "ok", "store": "ok" if store.healthy else "away", "upstreams": upstreams}
+        return Readiness(answered, checks)
+
+    return readiness
+
+
+def _state_of(discovery: Discovery, health: Health) -> Callable[[Card], str]:
+    """A word for people on how a model is doing."""
+
+    def state(card: Card) -> str:
+        if card.simulated:
+            return "simulated"
+        if any(found.error is not None for found in discovery.found if found.upstream == card.upstream):
+            return "unreachable"
+        return health.demoted(card) or "ready"
+
+    return state
+
+
+def _request_log(settings: Settings) -> Callable[[Record], None]:
+    logger = get_logger()
+
+    def write(record: Record) -> None:
+        log_request(logger, record, {"config_version": settings.version})
+
+    return write
+
+
+def _log_error(where: str, error: BaseException) -> None:
+    log.error("a fault of the gateway", where=where, exc_info=error)
+
+
+def _log_found(found: Found) -> None:
+    if found.error is None:
+        log.info("upstream answers", upstream=found.upstream, models=found.models)
+    else:
+        log.warning("upstream does not answer", upstream=found.upstream, why=found.error)
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
