@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from app.access.keys import KeyRecord, Keys, KeySpec
 from app.api.auth import Door
-from app.flags import Flags, describe
+from app.config.features import FEATURES
+from app.flags import Flags
 
 
 class CreatedKey(KeyRecord):
@@ -57,9 +58,8 @@ def admin_router(door: Door, keys: Keys, flags: Callable[[], Flags]) -> APIRoute
 
     @router.get("/flags", summary="The feature flags and what each being off means")
     async def list_flags(snapshot: Annotated[Flags, Depends(flags)]) -> FlagList:
-        words = describe()
         states = [
-            FlagState(name=name, value=flag_value(share), off_means=words[name])
+            FlagState(name=name, value=flag_value(share), off_means=FEATURES[name].off_means)
             for name, share in snapshot.shares.items()
         ]
         return FlagList(data=states)

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -143,8 +143,7 @@ class Connection(asyncio.Protocol):
     # --- what the event loop calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses
         self._listener.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

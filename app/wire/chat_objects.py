@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from app.core.errors import GatewayError
-from app.core.events import Answer, Call, Choice, Start, Thought, Usage
+from app.core.events import Answer, Call, Choice, Start, Thought
 from app.core.request import Request
 from app.wire.chat_tools import is_legacy
 from app.wire.chat_usage import write_usage

@@ -13,9 +13,10 @@ import orjson
 from app.core.errors import GatewayError
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.core.request import Request
-from app.wire.chat_objects import error_object, finish_fields, head, tierway
+from app.wire.chat_objects import error_object, finish_fields, head
 from app.wire.chat_tools import is_legacy
 from app.wire.chat_usage import write_usage
+from app.wire.objects import tierway
 
 DONE: Final = b"data: [DONE]\n\n"
 

@@ -13,6 +13,7 @@ from app.core.card import Card
 from app.core.tokens import at_least, estimate
 
 _KEPT: Final = (4, 5)  # num_keep, without and with the BOS token
+_SLACK: Final = 8  # tokens by which runners count the end of the window differently
 
 
 def window(card: Card) -> int | None:
@@ -35,7 +36,7 @@ def was_cut(card: Card, text_bytes: int, prompt: int | None, completion: int) ->
     told = window(card)
     if told is None or not card.quirks.get("window_enforced", True):
         return False
-    return prompt >= told or prompt + completion > told or _shifted(told, text_bytes, prompt)
+    return prompt >= told or prompt + completion > told + _SLACK or _shifted(told, text_bytes, prompt)
 
 
 def ran_out(card: Card, prompt: int | None, completion: int, max_tokens: int | None) -> bool:

@@ -1,0 +1,251 @@
+"""vLLM: several servers as one pool, which of them are fit to be asked, and what models they serve.
+
+The wire is OpenAI's (`app.upstreams.openai`). A dead engine says so at /health; a sleeping one answers there and in its
+lists as if nothing were, and lets requests wait for ever, so that it has to be noticed from its metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from app.core.card import Ability, Card
+from app.core.errors import Broken, Refused, TimedOut, UpstreamFault
+from app.core.events import Event
+from app.core.request import EmbeddingRequest, Embeddings, Request
+from app.upstreams.http import Clocks, Transport
+from app.upstreams.openai import EMBEDS, OpenAIServer
+from app.upstreams.pool import Pool
+from app.upstreams.sizes import complexity_of, parameters_from_name
+from app.wire.objects import Listed
+
+T = TypeVar("T")
+SILENT: Final = (Refused, Broken, TimedOut)
+
+WATCH_SECONDS: Final = 5.0
+WAITING: Final = b"vllm:num_requests_waiting"
+SLEEP_STATE: Final = b"vllm:engine_sleep_state"
+AWAKE_LABEL: Final = b'sleep_state="awake"'
+
+CHATS: Final = frozenset(
+    {
+        Ability.CHAT,
+        Ability.TOOLS,
+        Ability.FORCED_TOOLS,
+        Ability.IMAGES,
+        Ability.JSON_OBJECT,
+        Ability.JSON_SCHEMA,
+        Ability.LOGPROBS,
+        Ability.MANY,
+        Ability.STOP,
+        Ability.REASONING,
+    }
+)
+"""What vLLM serves of chat. It does not say which of it a model can, so that is the configuration's to correct."""
+QUIRKS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "reasoning_field": "reasoning",
+        # A request id that comes twice breaks the first request; transfers between caches are not a caller's business.
+        "drop": frozenset({"request_id", "kv_transfer_params"}),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one replica lists. `embeds`: it is a server for embeddings (a vLLM server is for one or the other)."""
+
+    models: Mapping[str, Listed]
+    embeds: bool
+
+
+class VllmUpstream:
+    """Satisfies `Upstream`. Somebody must run `watch()` beside the requests."""
+
+    kind = "vllm"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_urls: Sequence[str],
+        api_key: str | None,
+        local: bool,
+        clocks: Clocks,
+        transport: Transport,
+    ) -> None:
+        self.name = name
+        self.local = local
+        self.pool = Pool(base_urls)
+        self._transport = transport
+        self._servers = {
+            url: OpenAIServer(url, api_key=api_key, clocks=clocks, transport=transport) for url in base_urls
+        }
+        self._offers: dict[str, Offer] = {}
+
+    def stream(self, request: Request, card: Card) -> AsyncGenerator[Event, None]:
+        return self._anywhere(card, lambda server: server.chat(request, card, unique(request.id)))
+
+    async def embed(self, request: EmbeddingRequest, card: Card) -> Embeddings:
+        async def one(server: OpenAIServer) -> AsyncGenerator[Embeddings, None]:
+            yield await server.embed(request, card, unique(request.id))
+
+        async with contextlib.aclosing(self._anywhere(card, one)) as results:
+            return await anext(results)
+
+    async def _anywhere(
+        self, card: Card, ask: Callable[[OpenAIServer], AsyncGenerator[T, None]]
+    ) -> AsyncGenerator[T, None]:
+        """What the best replica gives. Where no connection can be made nothing was asked yet, so the next replica is
+        tried, as for the addresses of one name; a request that was sent is never sent again."""
+        skip = {url for url, offer in self._offers.items() if card.name not in offer.models}
+        while True:
+            with self.pool.lease(skip) as url:
+                try:
+                    async with contextlib.aclosing(ask(self._servers[url])) as items:
+                        async for item in items:
+                            yield item
+                    return
+                except Refused:
+                    self.pool.mark(url, away=True)
+                    skip.add(url)
+                    if not self.pool.others(skip):
+                        raise
+
+    async def cards(self) -> Sequence[Card]:
+        """The models of all replicas together; the smallest window counts where they differ."""
+        offers = await asyncio.gather(*(self._offer(url) for url in self._servers))
+        faults = [offer for offer in offers if isinstance(offer, UpstreamFault)]
+        if len(faults) == len(offers):  # one that answered, if only to refuse us, says more than one that did not
+            raise min(faults, key=lambda fault: isinstance(fault, SILENT))
+        cards: dict[str, Card] = {}
+        for offer in offers:
+            if isinstance(offer, Offer):
+                for card in (self._card(model, offer) for model in offer.models.values()):
+                    cards[card.name] = min(cards.get(card.name, card), card, key=_window)
+        return tuple(cards.values())
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    async def watch(self, every: float = WATCH_SECONDS) -> None:
+        """Looks after the replicas for ever; to be cancelled."""
+        while True:
+            await self.probe()
+            await asyncio.sleep(every)
+
+    async def probe(self) -> None:
+        """Marks which replicas are away and how much waits at the others. Raises nothing."""
+        await asyncio.gather(*(self._probe(url) for url in self._servers))
+
+    async def _probe(self, url: str) -> None:
+        server = self._servers[url]
+        try:
+            status, _ = await server.about("/health")
+            if status >= 500:
+                self.pool.mark(url, away=True)
+                return
+            status, metrics = await server.about("/metrics")
+            waiting, asleep = read_metrics(metrics) if status == 200 else (None, None)
+            if asleep is None:  # older releases have no such metric, and metrics may be served elsewhere
+                asleep = says_sleeping(*await server.about("/is_sleeping"))
+        except UpstreamFault:
+            self.pool.mark(url, away=True)
+        else:
+            self.pool.mark(url, away=asleep, queue_depth=waiting)
+
+    async def _offer(self, url: str) -> Offer | UpstreamFault:
+        server = self._servers[url]
+        try:
+            models = await server.models()
+            offer = Offer({model.id: model for model in models}, await _embeds(server))
+        except UpstreamFault as fault:
+            if isinstance(fault, SILENT):
+                self.pool.mark(url, away=True)
+            return fault
+        self._offers[url] = offer
+        return offer
+
+    def _card(self, model: Listed, offer: Offer) -> Card:
+        """An adapter (LoRA) has the window and the size of the model that it adapts."""
+        base = offer.models.get(model.parent or "", model)
+        names = (model.id, model.root or "", base.id, base.root or "")
+        parameters = next((size for name in names if (size := parameters_from_name(name))), None)
+        return Card(
+            id=f"{self.name}/{model.id}",
+            name=model.id,
+            upstream=self.name,
+            kind=self.kind,
+            local=self.local,
+            abilities=EMBEDS if offer.embeds else CHATS,
+            context_window=model.context_window or base.context_window,
+            max_output=model.max_output,
+            complexity=complexity_of(parameters),
+            parameters=parameters,
+            parent=f"{self.name}/{model.parent}" if model.parent is not None else None,
+            created=model.created or 0,
+            owned_by=model.owned_by,
+            quirks=QUIRKS,
+        )
+
+
+def unique(request_id: str) -> str:
+    """vLLM names its own request after this, and two of one name at a time break; a try again must not collide."""
+    return f"{request_id}-{random.getrandbits(32):08x}"
+
+
+def read_metrics(text: bytes) -> tuple[int | None, bool | None]:
+    """How many requests wait there (over all engines), and whether an engine sleeps; None for what is not said."""
+    waiting: list[float] = []
+    awake: list[float] = []
+    for line in text.split(b"\n"):
+        if line.startswith(WAITING):
+            waiting.extend(_sample(line, WAITING))
+        elif line.startswith(SLEEP_STATE) and AWAKE_LABEL in line:
+            awake.extend(_sample(line, SLEEP_STATE))
+    return int(sum(waiting)) if waiting else None, not all(awake) if awake else None
+
+
+def _sample(line: bytes, name: bytes) -> list[float]:
+    """The value of a line of Prometheus' text format, if it is one of this very metric and a count."""
+    labels, _, rest = line[len(name) :].rpartition(b"}")
+    if labels[:1] not in (b"{", b"") or (not labels and rest[:1] not in (b" ", b"\t")):
+        return []
+    try:
+        value = float(rest.split()[0])
+    except (ValueError, IndexError):
+        return []
+    return [value] if math.isfinite(value) and value >= 0 else []
+
+
+def says_sleeping(status: int, body: bytes) -> bool:
+    """Whether /is_sleeping says so; outside of vLLM's development mode it does not exist."""
+    if status != 200:
+        return False
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(reply, dict) and reply.get("is_sleeping") is True
+
+
+async def _embeds(server: OpenAIServer) -> bool:
+    """vLLM has only the endpoints of what its model does, and 405 for a GET of those; releases that have them all
+    are believed to chat."""
+    status, _ = await server.about("/v1/chat/completions")
+    if status != 404:
+        return False
+    status, _ = await server.about("/v1/embeddings")
+    return status == 405
+
+
+def _window(card: Card) -> float:
+    return card.context_window or math.inf
