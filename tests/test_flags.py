@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from app.config.features import FEATURES
@@ -38,12 +39,14 @@ def test_the_environment_sets_the_start_value() -> None:
     assert started.evaluate("SHADOW", "u")
 
 
+@hypothesis(deadline=None)
 @given(st.text(max_size=20), SHARES)
 def test_a_unit_gets_the_same_answer_every_time(unit: str, share: float) -> None:
     """A conversation that flips between behaviours cannot be debugged."""
     assert is_in_share("X", unit, share) is is_in_share("X", unit, share)
 
 
+@hypothesis(deadline=None)
 @given(st.text(max_size=20), SHARES, SHARES)
 def test_a_growing_share_only_adds_units(unit: str, one: float, other: float) -> None:
     small, large = sorted((one, other))

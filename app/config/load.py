@@ -53,7 +53,8 @@ def load(environ: Mapping[str, str], *, config_path: Path | None = None) -> Sett
         settings, upstreams=found.upstreams, sources=MappingProxyType({**settings.sources, **found.sources})
     )
     if problems or environment.problems:
-        raise ConfigError(sorted(problems, key=lambda each: each.line or 0) + environment.problems)
+        problems = sorted(problems, key=lambda each: each.line or 0) + environment.problems
+        raise ConfigError(dict.fromkeys(problems))
     return replace(settings, version=version_of(settings))
 
 

@@ -24,7 +24,6 @@ _SECRET_NAME = re.compile(
 )
 _QUOTED = re.compile(r"'([^']*)'")
 _KEY_MARK: Final = "[key]"
-_MAX_ROUNDS: Final = 100
 
 _MESSAGES: Final[Mapping[str, str]] = {
     "missing": "is required",
@@ -57,7 +56,7 @@ def validate(document: Document) -> tuple[FileSettings, list[Problem]]:
         key: value for key, value in document.data.items() if value is not None or key not in FileSettings.model_fields
     }
     problems, seen = list(document.problems), set[Path]()
-    for _ in range(_MAX_ROUNDS):
+    while True:  # each round takes out at least one key, so it ends
         try:
             return FileSettings.model_validate(data), problems
         except ValidationError as error:
@@ -67,10 +66,8 @@ def validate(document: Document) -> tuple[FileSettings, list[Problem]]:
         problems += [_problem(document, path, each) for path, each in fresh]
         seen.update(path for path, _ in errors)
         data = copy.deepcopy(data)
-        taken = [_take_out(data, path[:-1] if each["type"] == "missing" else path) for path, each in errors]
-        if not any(taken):
-            break
-    return FileSettings(), problems
+        for path, each in errors:
+            _take_out(data, path[:-1] if each["type"] == "missing" else path)
 
 
 def model_at(annotation: Any, path: Path) -> type[BaseModel] | None:
@@ -125,14 +122,13 @@ def _unknown_key(path: Path) -> tuple[str, str | None]:
     return f"unknown key; valid here: {', '.join(valid)}", elsewhere
 
 
-def _take_out(data: Any, path: Path) -> bool:
+def _take_out(data: Any, path: Path) -> None:
     """Takes what stands at `path` out of `data`, or what it is a part of when it has no key of its own."""
     holders = list(_walk(data, path))
     for holder, part in zip(reversed(holders), reversed(path[: len(holders)]), strict=True):
         if isinstance(holder, dict) and part in holder:
             del holder[part]
-            return True
-    return False
+            return
 
 
 def _walk(data: Any, path: Path) -> Iterator[Any]:

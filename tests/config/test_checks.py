@@ -24,6 +24,7 @@ def said(text: str, *upstreams: str) -> list[str]:
         "routing: {default_model: rnj-1, tasks: {docs: {prefer: [mode/panel, ollama/x]}}}",
         "routing: {defaults: {docs: {}, gpu/y: {}}}",
         "routing: {rollouts: {new: {kind: canary, share: 5%, to: {model: gpu/y}}}}",
+        "routing: {rollouts: {bold: {kind: ab, share: 5%, to: {strategy: quality}}}}",
         "budgets: [{scope: global, period: day, limit: 1}, {scope: global, period: month, limit: 5}]",
     ],
 )

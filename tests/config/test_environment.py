@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from app.config.environment import MAX_SECRET_BYTES, VARIABLES, Environment, default_data_dir
@@ -188,6 +189,7 @@ def test_state_is_kept_per_user(environ: dict[str, str], folder: str) -> None:
     assert default_data_dir(environ) == Path(folder)
 
 
+@hypothesis(deadline=None)
 @given(st.sampled_from(sorted(VARIABLES)), st.text(max_size=30))
 def test_no_value_breaks_the_reader(name: str, raw: str) -> None:
     environment = Environment({name: raw})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from app.config.features import FEATURES, parse_flag, parse_percent
@@ -31,6 +32,7 @@ def test_anything_else_is_refused_rather_than_guessed(written: object) -> None:
     assert parse_flag(written) is None
 
 
+@hypothesis(deadline=None)
 @given(st.text())
 def test_no_text_breaks_the_reader(text: str) -> None:
     share = parse_percent(text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from app.config.file import MAX_BYTES, MAX_DEPTH, MAX_VALUES, parse, read_file
@@ -102,6 +103,7 @@ def test_a_number_of_ten_thousand_digits_is_no_crash() -> None:
     assert parse(b"a: " + b"9" * 10_000, "t.yaml").data == {"a": "9" * 10_000}
 
 
+@hypothesis(deadline=None)
 @given(st.binary(max_size=200) | st.text(alphabet="ab:-[]{}&*!#\n '\"|>?,~1.", max_size=60).map(str.encode))
 def test_no_bytes_break_the_reader(raw: bytes) -> None:
     document = parse(raw, "t.yaml")

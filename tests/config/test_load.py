@@ -142,6 +142,13 @@ def test_everything_wrong_anywhere_is_said_at_once(tmp_path: Path) -> None:
     )
 
 
+def test_a_key_that_two_upstreams_share_is_complained_of_once(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    shared = "{kind: openai, base_url: 'http://h', api_key_env: X_KEY}"
+    path.write_text(f"upstreams: {{a: {shared}, b: {shared}}}\n")
+    assert error_of({"X_KEY_FILE": "/nowhere"}, path) == ["environment: X_KEY_FILE: names a file that cannot be read"]
+
+
 def test_problems_of_the_file_come_in_the_order_of_its_lines(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
     path.write_text("models: {zzz/a: {}}\nlimits: {depth: x}\naliases: {auto: b}\n")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from app.config.file import Document, parse
@@ -142,6 +143,7 @@ _JSON = st.recursive(
 )
 
 
+@hypothesis(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(FileSettings.model_fields)), _JSON, max_size=4))
 def test_no_shape_of_data_breaks_the_check(data: Mapping[str, Any]) -> None:
     """Whatever is in the file ends in settings or in problems."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from pydantic import ConfigDict, SecretStr, TypeAdapter, ValidationError
 
@@ -59,6 +60,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in said
 
 
+@hypothesis(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_reader_of_addresses(text: str) -> None:
     try:
