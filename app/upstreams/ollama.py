@@ -44,6 +44,7 @@ ABILITIES_OF: Final[Mapping[str, frozenset[Ability]]] = {
 _LOGPROBS_SINCE: Final = (0, 12, 11)
 _WHOLE_COUNTS_SINCE: Final = (0, 4)
 _UNCACHED_COUNTS: Final = (0, 30)  # its first releases counted only what was not cached
+_READS_ON: Final = frozenset({"safetensors", "mlx"})  # formats whose runner does not keep to the window
 _LEVELLED: Final = frozenset({"gptoss", "gpt-oss"})
 _LEVELS: Final = ("low", "medium", "high")
 
@@ -243,8 +244,10 @@ def _quirks(shown: Shown, version: Version | None) -> dict[str, Any]:
     quirks: dict[str, Any] = {}
     if version is not None and (version < _WHOLE_COUNTS_SINCE or version[:2] == _UNCACHED_COUNTS):
         quirks["whole_counts"] = False
-    if shown.format is not None and shown.format != "gguf":
+    if shown.format in _READS_ON:
         quirks["window_enforced"] = False
+    if shown.num_keep is not None:
+        quirks["num_keep"] = shown.num_keep
     if shown.family in _LEVELLED:
         quirks["think_levels"] = _LEVELS
     return quirks

@@ -31,11 +31,12 @@ class Listed:
 class Shown:
     """A model of `/api/show`. None means that the server did not say.
 
-    `context_length` is what the model was made for, `num_ctx` what its Modelfile sets.
+    `context_length` is what the model was made for; `num_ctx` and `num_keep` are what its Modelfile sets.
     """
 
     context_length: int | None
     num_ctx: int | None
+    num_keep: int | None
     capabilities: frozenset[str] | None
     parameters: int | None
     parameter_size: str | None
@@ -66,6 +67,7 @@ def read_show(body: bytes) -> Shown:
     return Shown(
         context_length=_count(info.get(f"{architecture}.context_length")) or _count(details.get("context_length")),
         num_ctx=_modelfile_number(reply.get("parameters"), "num_ctx"),
+        num_keep=_modelfile_number(reply.get("parameters"), "num_keep"),
         capabilities=_words(reply.get("capabilities")),
         parameters=_count(info.get("general.parameter_count")),
         parameter_size=_text(details.get("parameter_size")),

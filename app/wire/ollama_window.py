@@ -12,7 +12,7 @@ from typing import Final
 from app.core.card import Card
 from app.core.tokens import at_least, estimate
 
-_KEPT: Final = (4, 5)  # num_keep, without and with the BOS token
+NUM_KEEP: Final = 4  # tokens at the front that a cut spares, unless the Modelfile says otherwise
 _SLACK: Final = 8  # tokens by which runners count the end of the window differently
 
 
@@ -36,7 +36,11 @@ def was_cut(card: Card, text_bytes: int, prompt: int | None, completion: int) ->
     told = window(card)
     if told is None or not card.quirks.get("window_enforced", True):
         return False
-    return prompt >= told or prompt + completion > told + _SLACK or _shifted(told, text_bytes, prompt)
+    if prompt >= told or prompt + completion > told + _SLACK:
+        return True
+    # A prompt that does not fit is cut to the same length, about half the window, however long it was. A prompt that
+    # really has that length is told apart by its bytes.
+    return estimate(text_bytes) > prompt and prompt in _lengths_after_cut(told, card.quirks.get("num_keep", NUM_KEEP))
 
 
 def ran_out(card: Card, prompt: int | None, completion: int, max_tokens: int | None) -> bool:
@@ -47,7 +51,6 @@ def ran_out(card: Card, prompt: int | None, completion: int, max_tokens: int | N
     return prompt + completion >= told - 1
 
 
-def _shifted(told: int, text_bytes: int, prompt: int) -> bool:
-    """A prompt that does not fit is cut to the same length, about half the window, whatever it was. A prompt that
-    really has that length is told apart by its bytes."""
-    return estimate(text_bytes) > prompt and any(prompt == told - max((told - kept) // 2, 1) for kept in _KEPT)
+def _lengths_after_cut(told: int, num_keep: int) -> set[int]:
+    """With what is spared at the front as set, or nothing, and each without and with the BOS token."""
+    return {told - max((told - kept) // 2, 1) for kept in (0, 1, num_keep, num_keep + 1)}

@@ -34,7 +34,7 @@ CARD = Card(
     context_window=4096,
     quirks={"num_ctx": 4096},
 )
-SHOWN = Shown(40_960, None, frozenset({"completion"}), None, None, None, None, None, False, False)
+SHOWN = Shown(40_960, None, None, frozenset({"completion"}), None, None, None, None, None, False, False)
 LINES = [
     {"message": {"role": "assistant", "content": "Hel"}, "done": False},
     {"message": {"role": "assistant", "content": "lo"}, "done": False},
@@ -282,7 +282,11 @@ QWEN = {
 }
 SHOWS: dict[str, Any] = {
     "qwen3:8b": QWEN,
-    "small:latest": {"parameters": "num_ctx 2048", "model_info": {}, "details": {"parameter_size": "30.5B"}},
+    "small:latest": {
+        "parameters": "num_ctx 2048\nnum_keep 24",
+        "model_info": {},
+        "details": {"parameter_size": "30.5B"},
+    },
     "gpt-oss:120b-cloud": {
         "details": {"family": "gptoss", "format": ""},
         "remote_host": "https://ollama.com:443",
@@ -318,6 +322,7 @@ async def test_models_become_cards(fake: FakeOllama, url: str, transport: Transp
     assert dict(cards["qwen3:8b"].quirks) == {"num_ctx": 32_768}
     small, cloud, bge = cards["small"], cards["gpt-oss:120b-cloud"], cards["bge"]
     assert small.abilities == chat
+    assert small.quirks["num_keep"] == 24
     assert (small.context_window, small.complexity) == (2_048, (0.2, 0.7))
     assert (cloud.local, cloud.price, cloud.context_window, cloud.complexity) == (False, None, 65_536, (0.4, 0.9))
     assert cloud.quirks["think_levels"] == ("low", "medium", "high")

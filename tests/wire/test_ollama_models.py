@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.core.errors import BadReply
 from app.wire.ollama_models import Listed, Shown, read_running, read_show, read_tags, read_version, write_show
 
-NOTHING = Shown(None, None, None, None, None, None, None, None, False, False)
+NOTHING = Shown(None, None, None, None, None, None, None, None, None, False, False)
 
 
 def show(**fields: Any) -> Shown:
@@ -35,7 +35,7 @@ def test_models_are_listed_with_where_they_run() -> None:
 def test_a_shown_model() -> None:
     licence = "  \n Apache License \n Version 2.0"
     assert show(
-        parameters='stop    "x"\nnum_ctx                        8192\ntemperature 0.6',
+        parameters='stop    "x"\nnum_ctx                        8192\nnum_keep 24\ntemperature 0.6',
         license=licence,
         details={"family": "qwen3", "parameter_size": "7.6B", "format": "gguf"},
         model_info={
@@ -48,6 +48,7 @@ def test_a_shown_model() -> None:
     ) == Shown(
         context_length=40_960,
         num_ctx=8_192,
+        num_keep=24,
         capabilities=frozenset({"completion", "tools"}),
         parameters=7_615_616_512,
         parameter_size="7.6B",

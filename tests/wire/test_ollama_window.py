@@ -24,6 +24,7 @@ def test_the_window_is_the_one_told_else_the_cards_own() -> None:
         (16_000, 5_000, 0),
         (20_000, 2_050, 10),  # the shift: half the window and four tokens
         (20_000, 2_051, 10),  # and one for the BOS
+        (20_000, 2_048, 10),  # nothing spared
         (12_000, 3_000, 1_200),  # the window was shifted while the answer was made
     ],
 )
@@ -40,6 +41,7 @@ def test_a_silent_cut_is_noticed(text_bytes: int, prompt: int, completion: int) 
         (11_900, 1_000, 5),  # very long words
         (8_000, 2_050, 5),  # really that long
         (14_000, 3_500, 596),  # filled exactly: nothing was dropped
+        (14_000, 3_500, 597),  # or nearly so, as some runners count
         (0, 900, 5),  # images alone
         (60_000, None, 5),  # not counted
         (60_000, 0, 5),
@@ -48,6 +50,12 @@ def test_a_silent_cut_is_noticed(text_bytes: int, prompt: int, completion: int) 
 def test_an_honest_count_is_believed(text_bytes: int, prompt: int | None, completion: int) -> None:
     """A false alarm throws a good answer away and may pay for another."""
     assert not was_cut(card(4096), text_bytes, prompt, completion)
+
+
+def test_a_modelfile_may_spare_more_of_the_front() -> None:
+    """As those of the llama3 family do."""
+    assert was_cut(card(4096, num_keep=24), 20_000, 2_060, 10)
+    assert not was_cut(card(4096), 20_000, 2_060, 10)
 
 
 def test_without_a_known_window_only_the_bytes_speak() -> None:
