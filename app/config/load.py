@@ -80,7 +80,7 @@ def _settings(environ: Mapping[str, str], environment: Environment, file: FileSe
         workers=environment.value("TIERWAY_WORKERS"),
         data_dir=environment.value("TIERWAY_DATA_DIR") or default_data_dir(environ),
         log_level=environment.value("TIERWAY_LOG_LEVEL"),
-        log_format=environment.value("TIERWAY_LOG_FORMAT") or ("console" if sys.stdout.isatty() else "json"),
+        log_format=environment.value("TIERWAY_LOG_FORMAT") or ("console" if sys.stderr.isatty() else "json"),
         allow_anonymous=environment.value("TIERWAY_ALLOW_ANONYMOUS"),
         config_path=path,
         models=file.models,

@@ -209,9 +209,9 @@ def test_state_is_kept_below_the_home_unless_said() -> None:
 
 
 def test_logs_are_json_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
     assert load({}).log_format == "json"
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert load({}).log_format == "console"
     assert load({"TIERWAY_LOG_FORMAT": "json"}).log_format == "json"
 
