@@ -153,7 +153,7 @@ def _max_tokens(fields: Mapping[str, Any]) -> int | None:
 
 def _stop(fields: Mapping[str, Any]) -> tuple[str, ...]:
     value = fields.get("stop")
-    stops = [value] if type(value) is str else value or []
+    stops = [] if value is None else [value] if type(value) is str else value
     if type(stops) is not list or len(stops) > _MAX_STOPS or any(type(item) is not str for item in stops):
         raise wrong("stop", f"a string or an array of at most {_MAX_STOPS} strings", value)
     return tuple(item for item in stops if item)
