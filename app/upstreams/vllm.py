@@ -121,16 +121,16 @@ class VllmUpstream:
                         raise
 
     async def cards(self) -> Sequence[Card]:
-        """The models of all replicas together; the smallest window counts where they differ."""
-        offers = await asyncio.gather(*(self._offer(url) for url in self._servers))
-        faults = [offer for offer in offers if isinstance(offer, UpstreamFault)]
-        if len(faults) == len(offers):  # one that answered, if only to refuse us, says more than one that did not
+        """The models of all replicas together, as each last listed them; the smallest window counts where they differ.
+        Raises only when no replica answers."""
+        answers = await asyncio.gather(*(self._list(url) for url in self._servers))
+        faults = [answer for answer in answers if answer is not None]
+        if len(faults) == len(answers):  # one that answered, if only to refuse us, says more than one that did not
             raise min(faults, key=lambda fault: isinstance(fault, SILENT))
         cards: dict[str, Card] = {}
-        for offer in offers:
-            if isinstance(offer, Offer):
-                for card in (self._card(model, offer) for model in offer.models.values()):
-                    cards[card.name] = min(cards.get(card.name, card), card, key=_window)
+        for offer in [self._offers[url] for url in self._servers if url in self._offers]:
+            for card in (self._card(model, offer) for model in offer.models.values()):
+                cards[card.name] = min(cards.get(card.name, card), card, key=_window)
         return tuple(cards.values())
 
     async def close(self) -> None:
@@ -162,17 +162,17 @@ class VllmUpstream:
         else:
             self.pool.mark(url, away=asleep, queue_depth=waiting)
 
-    async def _offer(self, url: str) -> Offer | UpstreamFault:
+    async def _list(self, url: str) -> UpstreamFault | None:
+        """Remembers what a replica offers; the fault, if it does not say."""
         server = self._servers[url]
         try:
             models = await server.models()
-            offer = Offer({model.id: model for model in models}, await _embeds(server))
+            self._offers[url] = Offer({model.id: model for model in models}, await _embeds(server))
         except UpstreamFault as fault:
             if isinstance(fault, SILENT):
                 self.pool.mark(url, away=True)
             return fault
-        self._offers[url] = offer
-        return offer
+        return None
 
     def _card(self, model: Listed, offer: Offer) -> Card:
         """An adapter (LoRA) has the window and the size of the model that it adapts."""
