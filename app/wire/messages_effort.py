@@ -66,7 +66,7 @@ def _budgeted(rules: Rules, effort: str, most: int | None, replay: bool) -> Thin
     room = min(budget + ANSWER_TOKENS if most is None else most, rules.max_output)
     if not rules.budgeted or not replay or room <= MIN_BUDGET:
         return _decided(rules, most, None, None, on=rules.thinks, ignored=True)
-    budget = min(budget, max(MIN_BUDGET, room // 2))
+    budget = min(budget, max(MIN_BUDGET, room // 2, room - ANSWER_TOKENS))
     return Thinking({"type": "enabled", "budget_tokens": budget}, None, room, on=True)
 
 
