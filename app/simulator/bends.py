@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from app.simulator.script import Break, Hang, Head, Script, Step, Wait, body_of, head_of, whole
-from app.simulator.wires import DONE, Json, Wire
+from app.simulator.wires import Json, Wire
 
 Edit = Callable[[Json], Json | None]
 """One parsed frame in, the frame instead of it out; None leaves it out."""
@@ -228,7 +228,7 @@ def with_text(value: Json, text: str) -> Json:
 
 def after_done(script: Script, wire: Wire, more: bytes) -> Script:
     """Something after the end."""
-    return (*framed(script, wire), more, DONE) if is_stream(script) else script
+    return (*framed(script, wire), more) if is_stream(script) else script
 
 
 def broken(*, reset: bool) -> Script:

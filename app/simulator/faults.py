@@ -176,14 +176,22 @@ def _walked(value: Json, change: Callable[[str, Any], Any]) -> Json:
 
 
 def _calls(change: Callable[[Json], Json]) -> bends.Edit:
-    """Edits each tool call of OpenAI's and Ollama's wire, and each tool block of Claude's."""
+    """Edits each tool call: OpenAI's and Ollama's in their lists, Claude's blocks and the events about them."""
 
-    def edit(value: Json) -> Json:
-        if "index" in value and _tool_block(value):
-            return change(value)
-        return _walked(value, lambda key, old: [change(call) for call in old] if key == "tool_calls" and old else old)
+    def each(key: str, old: Any) -> Any:
+        if key not in ("tool_calls", "content") or not isinstance(old, list):
+            return old
+        return [change(one) if key == "tool_calls" or one.get("type") == "tool_use" else one for one in old]
 
-    return edit
+    return lambda value: change(value) if _tool_block(value) else _walked(value, each)
+
+
+def _numbered(change: Callable[[int], int]) -> bends.Edit:
+    return _calls(lambda call: _walked(call, lambda key, old: change(old) if key == "index" else old))
+
+
+def _lacking(name: str) -> bends.Edit:
+    return _calls(lambda call: bends.without(call, frozenset({name})))
 
 
 def _tool_block(value: Json) -> bool:
@@ -284,14 +292,10 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "cut_short": Kind("the answer ended at a token limit nobody set", _everywhere(_cut_short)),
     "empty_arguments": Kind("tool calls with empty arguments", _everywhere(_empty_arguments)),
     "bad_arguments": Kind("tool calls whose arguments are no JSON", _everywhere(_bad_arguments)),
-    "duplicate_index": Kind("several tool calls, all with index 0", _everywhere(_calls(lambda c: {**c, "index": 0}))),
-    "no_index": Kind(
-        "tool calls without an index", _everywhere(_calls(lambda c: bends.without(c, frozenset({"index"}))))
-    ),
-    "high_index": Kind(
-        "tool calls counted from 5", _everywhere(_calls(lambda c: {**c, "index": c.get("index", 0) + 5}))
-    ),
-    "no_call_id": Kind("tool calls without an id", _everywhere(_calls(lambda c: bends.without(c, frozenset({"id"}))))),
+    "duplicate_index": Kind("several tool calls, all with index 0", _everywhere(_numbered(lambda _: 0))),
+    "no_index": Kind("tool calls without an index", _everywhere(_lacking("index"))),
+    "high_index": Kind("tool calls counted from 5", _everywhere(_numbered(lambda old: old + 5))),
+    "no_call_id": Kind("tool calls without an id", _everywhere(_lacking("id"))),
     "control_text": Kind(
         "control characters and lone line separators", _here(_text(lambda f: "\x00\x1b[31m\u2028\r\n\ufeff"))
     ),

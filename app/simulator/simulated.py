@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from app.core.clock import Clock, SystemClock
 from app.core.tasks import TaskOwner
 from app.simulator.behaviour import DEFAULTS, Behaviour
 from app.simulator.brain import directives
@@ -57,13 +58,13 @@ class Rule:
 class Simulated:
     """One simulated server. `errors` are its own mistakes, which no script asked for."""
 
-    def __init__(self, kind: str, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, kind: str, behaviour: Behaviour | None = None, clock: Clock | None = None) -> None:
         self.kind = kind
         self.behaviour = behaviour or DEFAULTS[kind]
         self.requests: deque[Call] = deque(maxlen=REMEMBERED)
         self.errors: list[Exception] = []
         gate = Gate(self.behaviour.parallel)
-        self.house = House(self.behaviour, gate)
+        self.house = House(self.behaviour, gate, clock or SystemClock())
         self.face: Face = FACES[kind](self.house)
         self._rules: list[Rule] = []
         self._tasks = TaskOwner(self._failed)

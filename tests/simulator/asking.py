@@ -39,6 +39,8 @@ def body(kind: str, text: str = "hello there", **more: Any) -> dict[str, Any]:
     }
     if kind == "anthropic":
         fields.setdefault("max_tokens", 1_000)
+    elif kind != "ollama" and fields["stream"]:
+        fields.setdefault("stream_options", {"include_usage": True})
     return fields
 
 

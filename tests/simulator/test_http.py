@@ -1,4 +1,4 @@
-"""Without these a test that scripts a cut, a hang or a refusal would not get one, and would pass for the wrong reason."""
+"""Without these a scripted cut, hang or refusal would not happen, and a test would pass for the wrong reason."""
 
 from __future__ import annotations
 
