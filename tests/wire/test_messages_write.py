@@ -117,7 +117,7 @@ def test_thinking_keeps_its_blocks_and_signatures() -> None:
 
 
 def test_only_the_first_choice_is_written() -> None:
-    events = [START, Text("a"), Text("b", choice=1), Finish("stop"), Finish("length", choice=1), USAGE]
+    events: list[Event] = [START, Text("a"), Text("b", choice=1), Finish("stop"), Finish("length", choice=1), USAGE]
     (choice,) = fold(read(stream(*events))).choices
     assert (choice.text, choice.finish) == ("a", "stop")
 
@@ -150,7 +150,7 @@ def test_stop_reasons(finish: Finish, reason: str, sequence: str | None) -> None
 
 
 def test_a_refusal_is_told_in_the_details() -> None:
-    events = [START, Text("No", refusal=True), Text(" way", refusal=True), Finish("content_filter"), USAGE]
+    events: list[Event] = [START, Text("No", refusal=True), Text(" way", refusal=True), Finish("content_filter"), USAGE]
     (choice,) = fold(read(stream(*events))).choices
     assert (choice.refusal, choice.text, choice.finish) == ("No way", None, "content_filter")
     again = whole(write_reply(fold(events), ask()))
@@ -171,7 +171,7 @@ def test_an_empty_answer_is_a_message() -> None:
 @pytest.mark.parametrize("arguments", ['{"a": 1', "[1]"])
 def test_arguments_that_are_no_object_are_shown_as_they_are(arguments: str) -> None:
     """A small model's slip, or a cut at max_tokens, must not turn the whole answer into an error."""
-    events = [START, ToolCall(0, arguments, "x", "f"), Finish("length"), USAGE]
+    events: list[Event] = [START, ToolCall(0, arguments, "x", "f"), Finish("length"), USAGE]
     made = orjson.loads(write_reply(fold(events), ask()))
     assert made["content"][0]["input"] == {"invalid_json": arguments}
 
