@@ -90,7 +90,7 @@ class OpenAIServer:
         return status, body
 
     async def _about(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
-        clocks = replace(self._clocks, total=LIST_SECONDS)
+        clocks = replace(self._clocks, total=min(LIST_SECONDS, self._clocks.total))
         call = Call("GET", self._root + path, self._headers)
         return await fetch(self._transport, call, clocks)
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-import orjson
-
 from app.core.card import Ability, Card
 from app.core.errors import Broken, Refused, TimedOut, UpstreamFault
 from app.core.events import Event
@@ -25,15 +23,13 @@ from app.upstreams.http import Clocks, Transport
 from app.upstreams.openai import EMBEDS, OpenAIServer
 from app.upstreams.pool import Pool
 from app.upstreams.sizes import complexity_of, parameters_from_name
+from app.upstreams.vllm_state import read_metrics, says_sleeping
 from app.wire.objects import Listed
 
 T = TypeVar("T")
 SILENT: Final = (Refused, Broken, TimedOut)
 
 WATCH_SECONDS: Final = 5.0
-WAITING: Final = b"vllm:num_requests_waiting"
-SLEEP_STATE: Final = b"vllm:engine_sleep_state"
-AWAKE_LABEL: Final = b'sleep_state="awake"'
 
 CHATS: Final = frozenset(
     {
@@ -200,41 +196,6 @@ class VllmUpstream:
 def unique(request_id: str) -> str:
     """vLLM names its own request after this, and two of one name at a time break; a try again must not collide."""
     return f"{request_id}-{random.getrandbits(32):08x}"
-
-
-def read_metrics(text: bytes) -> tuple[int | None, bool | None]:
-    """How many requests wait there (over all engines), and whether an engine sleeps; None for what is not said."""
-    waiting: list[float] = []
-    awake: list[float] = []
-    for line in text.split(b"\n"):
-        if line.startswith(WAITING):
-            waiting.extend(_sample(line, WAITING))
-        elif line.startswith(SLEEP_STATE) and AWAKE_LABEL in line:
-            awake.extend(_sample(line, SLEEP_STATE))
-    return int(sum(waiting)) if waiting else None, not all(awake) if awake else None
-
-
-def _sample(line: bytes, name: bytes) -> list[float]:
-    """The value of a line of Prometheus' text format, if it is one of this very metric and a count."""
-    labels, _, rest = line[len(name) :].rpartition(b"}")
-    if labels[:1] not in (b"{", b"") or (not labels and rest[:1] not in (b" ", b"\t")):
-        return []
-    try:
-        value = float(rest.split()[0])
-    except (ValueError, IndexError):
-        return []
-    return [value] if math.isfinite(value) and value >= 0 else []
-
-
-def says_sleeping(status: int, body: bytes) -> bool:
-    """Whether /is_sleeping says so; outside of vLLM's development mode it does not exist."""
-    if status != 200:
-        return False
-    try:
-        reply = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(reply, dict) and reply.get("is_sleeping") is True
 
 
 async def _embeds(server: OpenAIServer) -> bool:
