@@ -22,8 +22,11 @@ from app.wire.codec import Limits
 
 FOLDER = Path(__file__).parent / "golden" / "chat"
 TERMS = Terms("req-1", "req-1")
-SAY = {"model": "auto", "messages": [{"role": "user", "content": "Go."}]}
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+SAY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Go."}]}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 def card(name: str = "gpt-6-luna", **quirks: Any) -> Card:
