@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, takewhile
 from typing import Any
 
 from app.core.errors import GatewayError
@@ -203,8 +204,10 @@ class _Pieces:
 
     def __init__(self, index: int) -> None:
         self._choice = Choice(index)
-        self._text: list[str] | None = None
-        self._refusal: list[str] | None = None
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._logprobs: list[dict[str, Any]] = []
+        self._extra: list[dict[str, Any]] = []
         self._thought: list[str] = []
         self._calls: dict[int, tuple[Call, list[str]]] = {}
 
@@ -222,14 +225,13 @@ class _Pieces:
 
     def _add_text(self, event: Text) -> None:
         if event.refusal:
-            self._refusal = [*(self._refusal or ()), event.text]
+            self._refusal.append(event.text)
         elif event.text or not event.extra:
-            self._text = self._text if self._text is not None else []
             self._text.append(event.text)
         if event.logprobs:
-            self._choice.logprobs = merge(self._choice.logprobs or {}, event.logprobs)
+            self._logprobs.append(event.logprobs)
         if event.extra:
-            self._choice.extra = merge(self._choice.extra, event.extra)
+            self._extra.append(event.extra)
 
     def _add_reasoning(self, event: Reasoning) -> None:
         if event.redacted is not None:
@@ -254,8 +256,10 @@ class _Pieces:
     def choice(self) -> Choice:
         self._close_thought(None)
         choice = self._choice
-        choice.text = None if self._text is None else "".join(self._text)
-        choice.refusal = None if self._refusal is None else "".join(self._refusal)
+        choice.text = "".join(self._text) if self._text else None
+        choice.refusal = "".join(self._refusal) if self._refusal else None
+        choice.logprobs = merge(*self._logprobs) if self._logprobs else None
+        choice.extra = merge(*self._extra)
         choice.calls = []
         for index in sorted(self._calls):
             call, pieces = self._calls[index]
@@ -272,18 +276,24 @@ def fold(events: Iterable[Event]) -> Answer:
     return folder.answer()
 
 
-def merge(into: Mapping[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds a delta of unknown fields the way official clients do: text is appended, lists are extended, objects are
-    merged, anything else is replaced."""
-    result = dict(into)
-    for key, value in delta.items():
-        old = result.get(key)
-        if isinstance(old, str) and isinstance(value, str) and key not in ("id", "type"):
-            result[key] = old + value
-        elif isinstance(old, list) and isinstance(value, list):
-            result[key] = [*old, *value]
-        elif isinstance(old, dict) and isinstance(value, dict):
-            result[key] = merge(old, value)
-        elif value is not None or key not in result:
-            result[key] = value
-    return result
+def merge(*deltas: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds up deltas of unknown fields the way official clients do: text is appended, lists are extended, objects are
+    merged, anything else is replaced, and null says nothing. All at once, so that cost grows linearly."""
+    columns: dict[str, list[Any]] = {}
+    for delta in deltas:
+        for key, value in delta.items():
+            columns.setdefault(key, []).append(value)
+    return {key: _sum(key, values) for key, values in columns.items()}
+
+
+def _sum(key: str, values: list[Any]) -> Any:
+    said = [value for value in values if value is not None]
+    kind = next((kind for kind in (str, list, dict) if said and isinstance(said[-1], kind)), None)
+    if kind is None or (kind is str and key in ("id", "type")):
+        return said[-1] if said else None
+    alike = list(takewhile(lambda value: isinstance(value, kind), reversed(said)))[::-1]
+    if len(alike) == 1:
+        return alike[0]
+    if kind is str:
+        return "".join(alike)
+    return merge(*alike) if kind is dict else list(chain.from_iterable(alike))

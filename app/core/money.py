@@ -14,8 +14,8 @@ PICO_PER_TOKEN_AT_ONE_USD_PER_MILLION = 1_000_000
 class Price:
     """Pico-dollars per token of each kind.
 
-    `above` holds long-context tiers as (prompt tokens, price): once the prompt has more tokens than the first number,
-    all tokens of the request cost what the second says.
+    `above` holds long-context tiers as (prompt tokens, price), in rising order: once the prompt has more tokens than
+    the first number, all tokens of the request cost what the second says.
     """
 
     input: int
@@ -55,7 +55,7 @@ def cost_nano(tokens: Tokens, price: Price) -> int:
     pico = (
         fresh * price.input
         + tokens.cache_read * price.cache_read
-        + (tokens.cache_write - tokens.cache_write_1h) * price.cache_write
+        + max(0, tokens.cache_write - tokens.cache_write_1h) * price.cache_write
         + tokens.cache_write_1h * price.cache_write_1h
         + tokens.completion * price.output
     )

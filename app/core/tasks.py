@@ -67,11 +67,15 @@ async def cancel_if(watcher: Coroutine[Any, Any, None], name: str) -> AsyncItera
     """
     body = asyncio.current_task()
     assert body is not None
-    fired = False
+    before = body.cancelling()
+    fired = over = False
 
     def ended(task: asyncio.Task[None]) -> None:
         nonlocal fired
-        if not task.cancelled():
+        if task.cancelled():
+            return
+        task.exception()  # looked at even when it comes too late to matter, or asyncio reports it as lost
+        if not over:
             fired = True
             body.cancel()
 
@@ -80,10 +84,12 @@ async def cancel_if(watcher: Coroutine[Any, Any, None], name: str) -> AsyncItera
     try:
         yield
     except asyncio.CancelledError:
-        if not fired or body.uncancel() > 0:
+        if not fired or body.cancelling() > before + 1:
             raise
         raise (beside.exception() or Watched(name)) from None
     finally:
-        beside.remove_done_callback(ended)
+        over = True
+        if fired:
+            body.uncancel()
         if beside.cancel():
             await asyncio.wait((beside,))
