@@ -18,8 +18,8 @@ from app.core.clock import Clock
 from app.core.errors import BadReply, UnsupportedParameter, UpstreamFault
 from app.core.events import Event, Start
 from app.core.request import EmbeddingRequest, Embeddings, Request
-from app.upstreams.converse import BASE_HEADERS, converse
-from app.upstreams.http import ERROR_BYTES_MAX, Call, Clocks, Transport
+from app.upstreams.converse import BASE_HEADERS, converse, fetch
+from app.upstreams.http import Call, Clocks, Transport
 from app.wire import messages
 from app.wire.messages_errors import parse
 from app.wire.messages_rules import NEW_VERSION, Rules, line_of, rules_from_capabilities, supported
@@ -98,11 +98,11 @@ class ClaudeUpstream:
     async def _page(self, after: str | None) -> dict[str, Any]:
         url = f"{self._root}/v1/models?limit={PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
         headers = {**BASE_HEADERS, **self._headers, "anthropic-version": NEW_VERSION}
-        clocks = replace(self._clocks, first_token=min(self._clocks.first_token, LIST_SECONDS), total=LIST_SECONDS)
-        async with self._transport.send(Call("GET", url, headers), clocks) as reply:
-            if reply.status == 200:
-                return parse(await reply.read())
-            error = messages.read_error(reply.status, reply.headers, await reply.read(ERROR_BYTES_MAX))
+        clocks = replace(self._clocks, total=LIST_SECONDS)
+        status, reply_headers, body = await fetch(self._transport, Call("GET", url, headers), clocks)
+        if status == 200:
+            return parse(body)
+        error = messages.read_error(status, reply_headers, body)
         if isinstance(error, UpstreamFault):
             raise error
         raise BadReply("the upstream refused to list its models") from error
