@@ -89,8 +89,8 @@ def _choice(request: Request, tier: str, limit: int, index: int) -> list[Event]:
         events += _tool_calls(request, calls, index)
         finish = Finish("tool_calls", index)
     else:
-        text, stopped_by = _until(request.stop, _text(request, tier, said, asked, index))
-        events += _spoken(request, text, asked, index)
+        tokens, stopped_by = _until(request.stop, _tokens(request, _text(request, tier, said, asked, index), asked))
+        events += _spoken(request, tokens, index)
         finish = Finish("stop", index, extra=None if stopped_by is None else {"stop_reason": stopped_by})
     if len(events) > limit:
         return [*events[:limit], Finish("length", index)]
@@ -187,21 +187,26 @@ def _results(messages: Sequence[Message]) -> str | None:
     return "; ".join(texts)[:_ECHO]
 
 
-def _until(stops: Sequence[str], text: str) -> tuple[str, str | None]:
-    """The text up to the first stop sequence in it, and which that was."""
-    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
-    if not found:
-        return text, None
-    at, stop = min(found)
-    return text[:at], stop
-
-
-def _spoken(request: Request, text: str, asked: dict[str, str], index: int) -> Iterator[Event]:
+def _tokens(request: Request, text: str, asked: dict[str, str]) -> list[str]:
     tokens = _TOKEN.findall(text)
     wanted = asked.get("tokens", "")
     if wanted.isdecimal() and request.format is None:
         count = min(int(wanted[:9]), _MOST_TOKENS)
         tokens = [*tokens, *islice(cycle(_FILLER), max(0, count - len(tokens)))][:count]
+    return tokens
+
+
+def _until(stops: Sequence[str], tokens: list[str]) -> tuple[list[str], str | None]:
+    """The tokens up to the first stop sequence in their text, and which that was."""
+    text = "".join(tokens) if stops else ""
+    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
+    if not found:
+        return tokens, None
+    at, stop = min(found)
+    return _TOKEN.findall(text[:at]), stop
+
+
+def _spoken(request: Request, tokens: Sequence[str], index: int) -> Iterator[Event]:
     for token in tokens:
         probable = None if request.logprobs is None else _logprobs(token, request.logprobs)
         yield Text(token, index, logprobs=probable)

@@ -111,7 +111,7 @@ async def test_the_status_line_waits_for_what_comes_before_it() -> None:
     async with serving((Wait(0.05), *OK)) as served:
         began = asyncio.get_running_loop().time()
         await exchange(served, closing(GET))
-        assert asyncio.get_running_loop().time() - began >= 0.05
+        assert asyncio.get_running_loop().time() - began > 0.04  # clocks of loops are coarse
 
 
 async def test_a_large_body_is_asked_to_continue() -> None:
