@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -133,7 +134,7 @@ class Store:
             link.write(pack(("SUBSCRIBE", channel)))
             await gone
         finally:
-            link.abort()
+            await link.aclose()
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
@@ -171,9 +172,9 @@ class Store:
         if self._timer is not None:
             self._timer.cancel()
         link, self._link = self._link, None
-        if link is not None:
-            link.abort()
         self._fail_all("The store was closed.")
+        if link is not None:
+            await link.aclose()
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -183,15 +184,15 @@ class Store:
         if len(self._outbox) + len(self._sent) >= self._max_pending:
             raise StoreUnavailable("The store has too much to do.", retry_after=1)
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        call = _Call(packed, loop.create_future(), began + self._timeout, again, script)
+        began = time.perf_counter()  # the loop's own clock may count in milliseconds
+        call = _Call(packed, loop.create_future(), loop.time() + self._timeout, again, script)
         self._post(call)
         if self._timer is None:
             self._timer = loop.call_at(call.due, self._expire)
         try:
             return await call.future
         finally:
-            self._observer(name, loop.time() - began)
+            self._observer(name, time.perf_counter() - began)
 
     def _post(self, call: _Call) -> None:
         self._outbox.append(call)

@@ -48,6 +48,7 @@ class Link(asyncio.Protocol):
         self.on_lost = on_lost
         self._reader = hiredis.Reader()
         self._transport: asyncio.Transport | None = None
+        self._ended = asyncio.Event()
 
     @property
     def lost(self) -> bool:
@@ -66,6 +67,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._ended.set()
         self.on_lost()
 
     def write(self, data: bytes) -> None:
@@ -76,6 +78,12 @@ class Link(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    async def aclose(self) -> None:
+        """Returns when nothing of the connection is left."""
+        if self._transport is not None:
+            self._transport.abort()
+            await self._ended.wait()
 
 
 async def open_link(
@@ -113,7 +121,7 @@ async def open_link(
             link.write(b"".join(pack(command) for command in greeting))
             await greeted
     except BaseException as error:
-        link.abort()
+        await link.aclose()
         with contextlib.suppress(asyncio.CancelledError, Unreachable):
             greeted.cancel() or greeted.exception()
         if isinstance(error, TimeoutError):

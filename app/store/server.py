@@ -198,6 +198,8 @@ async def _talk(path: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.
         raise Gone(str(error)) from None
     finally:
         writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *command: str) -> None:

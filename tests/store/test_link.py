@@ -50,7 +50,7 @@ async def test_it_is_let_in_with_password_and_database(tmp_path: Path) -> None:
         address = Address(path=server.address.path, username="u", password="p", db=2)
         link = await open_link(address, nothing, nothing)
         assert server.heard == [[b"AUTH", b"u", b"p"], [b"SELECT", b"2"], [b"PING"]]
-        link.abort()
+        await link.aclose()
 
 
 async def test_over_tcp_too() -> None:
@@ -66,7 +66,7 @@ async def test_over_tcp_too() -> None:
     port = server.sockets[0].getsockname()[1]
     link = await open_link(Address(host="127.0.0.1", port=port), nothing, nothing)
     assert not link.lost
-    link.abort()
+    await link.aclose()
     server.close()
     await served.wait()
 
@@ -105,7 +105,7 @@ async def test_the_end_is_told_once_and_writing_after_it_does_nothing(tmp_path: 
         server.hang_up()
         await eventually(lambda: bool(lost))
         link.write(b"x")
-        link.abort()
+        await link.aclose()
         assert lost == [1]
         assert link.lost
 
