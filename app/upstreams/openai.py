@@ -1,50 +1,27 @@
 """Any server that speaks OpenAI's wire: where to send, and what models there are.
 
 The wire is `app.wire.chat` and `app.wire.embeddings`. `OpenAIServer` is one server and our key there, `OpenAIUpstream`
-the upstream made of it. What cannot be asked of such a server (prices, what a model is able to do) is assumed to be
-whatever the wire has words for, and is the configuration's to correct.
+the upstream made of it. What its list of models means is told by `app.upstreams.openai_models`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from app.core.card import Ability, Card
+from app.core.card import Card
 from app.core.errors import BadReply, UpstreamFault
 from app.core.events import Event
 from app.core.request import EmbeddingRequest, Embeddings, Request, Terms
 from app.upstreams.converse import BASE_HEADERS, converse, fetch
 from app.upstreams.http import Call, Clocks, Transport
-from app.upstreams.sizes import complexity_of, parameters_from_name
+from app.upstreams.openai_models import abilities_of, card_of
 from app.wire import chat, embeddings
 from app.wire.errors import error_of
 from app.wire.objects import Listed, read_models
 
 LIST_SECONDS: Final = 3.0  # for a list of models, and for anything else that is asked about a server
-
-EMBEDS: Final = frozenset({Ability.EMBEDDINGS})
-CHATS: Final = frozenset(Ability) - EMBEDS - {Ability.PREFILL}
-"""What the chat wire has words for. An answer begun by the caller (prefill) is no part of it."""
-
-EMBEDDING_WORDS: Final = frozenset({"embed", "embedding", "embeddings", "bge", "gte", "e5"})
-OTHER_WORDS: Final = frozenset(
-    {
-        *("whisper", "tts", "transcribe", "realtime", "dall", "image", "sora", "moderation", "rerank", "reranker"),
-        *("imagen", "veo", "aqa", "babbage", "davinci"),
-    }
-)
-"""Words in the names of models that do neither: such a model is listed, and never chosen."""
-DENIABLE: Final[Mapping[str, frozenset[Ability]]] = {
-    "completion_chat": CHATS,
-    "function_calling": frozenset({Ability.TOOLS, Ability.FORCED_TOOLS, Ability.CUSTOM_TOOLS}),
-    "vision": frozenset({Ability.IMAGES}),
-    "reasoning": frozenset({Ability.REASONING}),
-}
-"""What a model lacks when its server says that it has not got this capability."""
-_WORDS: Final = re.compile(r"[a-z0-9]+")
 
 
 class OpenAIServer:
@@ -121,36 +98,7 @@ class OpenAIUpstream:
         return await self._server.embed(request, card, request.id)
 
     async def cards(self) -> Sequence[Card]:
-        return tuple(self._card(model) for model in await self._server.models())
+        return tuple(card_of(model, self, abilities_of(model)) for model in await self._server.models())
 
     async def close(self) -> None:
         await self._transport.close()
-
-    def _card(self, model: Listed) -> Card:
-        parameters = parameters_from_name(model.id)
-        return Card(
-            id=f"{self.name}/{model.id}",
-            name=model.id,
-            upstream=self.name,
-            kind=self.kind,
-            local=self.local,
-            abilities=abilities_of(model),
-            context_window=model.context_window,
-            max_output=model.max_output,
-            complexity=complexity_of(parameters),
-            parameters=parameters,
-            parent=f"{self.name}/{model.parent}" if model.parent is not None else None,
-            created=model.created or 0,
-            owned_by=model.owned_by,
-        )
-
-
-def abilities_of(model: Listed) -> frozenset[Ability]:
-    """By its name a model chats, embeds, or does neither; of what chat takes, it lacks what its server denies."""
-    words = frozenset(_WORDS.findall(model.id.lower()))
-    if words & EMBEDDING_WORDS:
-        return EMBEDS
-    if words & OTHER_WORDS:
-        return frozenset()
-    denied = (DENIABLE.get(name, frozenset()) for name, able in model.capabilities.items() if not able)
-    return CHATS.difference(*denied)

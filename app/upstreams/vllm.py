@@ -11,7 +11,7 @@ import contextlib
 import math
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -20,9 +20,9 @@ from app.core.errors import Broken, Refused, TimedOut, UpstreamFault
 from app.core.events import Event
 from app.core.request import EmbeddingRequest, Embeddings, Request
 from app.upstreams.http import Clocks, Transport
-from app.upstreams.openai import EMBEDS, OpenAIServer
+from app.upstreams.openai import OpenAIServer
+from app.upstreams.openai_models import EMBEDS, card_of, embeds_by_name
 from app.upstreams.pool import Pool
-from app.upstreams.sizes import complexity_of, parameters_from_name
 from app.upstreams.vllm_state import read_metrics, says_sleeping
 from app.wire.objects import Listed
 
@@ -57,10 +57,11 @@ QUIRKS: Final[Mapping[str, Any]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one replica lists. `embeds`: it is a server for embeddings (a vLLM server is for one or the other)."""
+    """What one replica lists. `embeds`: whether it is a server for embeddings, as a vLLM server is for one or the
+    other; None where it does not say."""
 
     models: Mapping[str, Listed]
-    embeds: bool
+    embeds: bool | None
 
 
 class VllmUpstream:
@@ -173,24 +174,9 @@ class VllmUpstream:
     def _card(self, model: Listed, offer: Offer) -> Card:
         """An adapter (LoRA) has the window and the size of the model that it adapts."""
         base = offer.models.get(model.parent or "", model)
-        names = (model.id, model.root or "", base.id, base.root or "")
-        parameters = next((size for name in names if (size := parameters_from_name(name))), None)
-        return Card(
-            id=f"{self.name}/{model.id}",
-            name=model.id,
-            upstream=self.name,
-            kind=self.kind,
-            local=self.local,
-            abilities=EMBEDS if offer.embeds else CHATS,
-            context_window=model.context_window or base.context_window,
-            max_output=model.max_output,
-            complexity=complexity_of(parameters),
-            parameters=parameters,
-            parent=f"{self.name}/{model.parent}" if model.parent is not None else None,
-            created=model.created or 0,
-            owned_by=model.owned_by,
-            quirks=QUIRKS,
-        )
+        embeds = embeds_by_name(model) if offer.embeds is None else offer.embeds
+        card = card_of(model, self, EMBEDS if embeds else CHATS, akin=[base])
+        return replace(card, context_window=card.context_window or base.context_window, quirks=QUIRKS)
 
 
 def unique(request_id: str) -> str:
@@ -198,14 +184,14 @@ def unique(request_id: str) -> str:
     return f"{request_id}-{random.getrandbits(32):08x}"
 
 
-async def _embeds(server: OpenAIServer) -> bool:
-    """vLLM has only the endpoints of what its model does, and 405 for a GET of those; releases that have them all
-    are believed to chat."""
-    status, _ = await server.about("/v1/chat/completions")
-    if status != 404:
+async def _embeds(server: OpenAIServer) -> bool | None:
+    """Told by the endpoints: vLLM has only those of what its model does, and answers a GET of them with 405. Old
+    releases have them all."""
+    chats, _ = await server.about("/v1/chat/completions")
+    embeds, _ = await server.about("/v1/embeddings")
+    if embeds != 405:
         return False
-    status, _ = await server.about("/v1/embeddings")
-    return status == 405
+    return True if chats == 404 else None
 
 
 def _window(card: Card) -> float:

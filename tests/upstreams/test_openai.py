@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.core.card import Ability, Card
+from app.core.card import Card
 from app.core.errors import (
     AccountFault,
     BadReply,
@@ -28,7 +28,8 @@ from app.core.money import Tokens
 from app.core.request import Request, Terms
 from app.core.upstream import Upstream
 from app.upstreams.http import Clocks, Transport
-from app.upstreams.openai import CHATS, EMBEDS, OpenAIUpstream
+from app.upstreams.openai import OpenAIUpstream
+from app.upstreams.openai_models import CHATS
 from tests.upstreams.web import Fake, as_json, as_stream, chunk, question, serving, texts, usage, vectors
 
 CHAT, EMBED, MODELS = "POST /v1/chat/completions", "POST /v1/embeddings", "GET /v1/models"
@@ -197,44 +198,6 @@ async def test_models_become_cards(transport: Transport) -> None:
     assert (first.created, first.owned_by, first.local, first.abilities) == (5, "org", False, CHATS)
     assert (second.context_window, second.max_output, second.complexity) == (9, 3, (0.0, 1.0))
     assert fake.asked[0].headers["authorization"] == "Bearer sk-ours"
-
-
-async def test_what_a_server_does_not_say_is_unknown(transport: Transport) -> None:
-    """A made-up window or price would route requests where they fail or cost."""
-    fake = Fake({MODELS: as_json({"data": [{"id": "x"}]})})
-    async with serving(fake):
-        (card,) = await upstream(fake, transport).cards()
-    assert (card.context_window, card.max_output, card.price, card.parameters, card.parent) == (None,) * 5
-
-
-@pytest.mark.parametrize(
-    ("name", "abilities"),
-    [
-        ("text-embedding-3-small", EMBEDS),
-        ("BAAI/bge-m3", EMBEDS),
-        ("whisper-1", frozenset()),
-        ("dall-e-3", frozenset()),
-        ("gpt-5-mini", CHATS),
-        ("imagery-chat", CHATS),
-    ],
-)
-async def test_models_that_do_not_chat_are_told_by_their_names(
-    transport: Transport, name: str, abilities: frozenset[Ability]
-) -> None:
-    """`auto` must not send a question to a speech model."""
-    fake = Fake({MODELS: as_json({"data": [{"id": name}]})})
-    async with serving(fake):
-        (card,) = await upstream(fake, transport).cards()
-    assert card.abilities == abilities
-
-
-async def test_what_a_server_denies_a_model_cannot_do(transport: Transport) -> None:
-    said = {"completion_chat": True, "vision": False, "function_calling": False, "fine_tuning": False}
-    fake = Fake({MODELS: as_json({"data": [{"id": "m", "capabilities": said}]})})
-    async with serving(fake):
-        (card,) = await upstream(fake, transport).cards()
-    lost = {Ability.IMAGES, Ability.TOOLS, Ability.FORCED_TOOLS, Ability.CUSTOM_TOOLS}
-    assert card.abilities == CHATS - lost
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.core.card import Ability, Card
+from app.core.card import Card
 from app.core.errors import (
     AccountFault,
     Broken,
@@ -25,7 +25,7 @@ from app.core.events import Answer, fold
 from app.core.request import Request
 from app.core.upstream import Upstream
 from app.upstreams.http import Clocks, Transport
-from app.upstreams.openai import EMBEDS
+from app.upstreams.openai_models import EMBEDS
 from app.upstreams.vllm import CHATS, QUIRKS, VllmUpstream
 from tests.upstreams.web import Answer as WebAnswer
 from tests.upstreams.web import Fake, as_json, as_stream, chunk, question, serving, texts, usage, vectors
@@ -230,26 +230,22 @@ async def test_models_become_cards(transport: Transport) -> None:
     assert (mine.context_window, mine.parameters) == (512, 600_000_000)
 
 
-async def test_a_model_of_unknown_size_and_window_says_so(transport: Transport) -> None:
-    fake = replica(models=listed("x"))
-    async with serving(fake):
-        (card,) = await pool_of(transport, fake.url).cards()
-    assert (card.context_window, card.parameters, card.complexity) == (None, None, (0.0, 1.0))
-
-
 @pytest.mark.parametrize(
-    ("routes", "abilities"),
-    [([CHAT], CHATS), ([EMBED], EMBEDS), ([CHAT, EMBED], CHATS), ([], CHATS)],
+    ("routes", "embeds"),
+    [([CHAT], []), ([EMBED], ["m", "embed-m"]), ([CHAT, EMBED], ["embed-m"]), ([], [])],
     ids=["chat", "embeddings", "an old release with both", "neither"],
 )
 async def test_what_a_server_is_for_is_told_by_its_endpoints(
-    transport: Transport, routes: list[str], abilities: frozenset[Ability]
+    transport: Transport, routes: list[str], embeds: list[str]
 ) -> None:
     """A question sent to an embedding model fails, and the other way round."""
-    fake = Fake({MODELS: listed("m"), **dict.fromkeys(routes, HELLO)})
+    fake = Fake({MODELS: listed("m", "embed-m"), **dict.fromkeys(routes, HELLO)})
     async with serving(fake):
-        (card,) = await pool_of(transport, fake.url).cards()
-    assert card.abilities == abilities
+        cards = await pool_of(transport, fake.url).cards()
+    assert [card.name for card in cards if card.abilities == EMBEDS] == embeds
+    assert [card.name for card in cards if card.abilities == CHATS] == [
+        name for name in ("m", "embed-m") if name not in embeds
+    ]
 
 
 async def test_the_models_of_all_replicas_are_listed_with_the_smallest_window(transport: Transport) -> None:
