@@ -37,7 +37,7 @@ check: $(VENV)/.dev ## format, lint, types, layout, dead links, coverage
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/layout
-	@COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m tests.coverage_gate
+	@$(BIN)/python -m tests.coverage_gate
 
 format: $(VENV)/.dev ## put the code into its shape
 	@$(BIN)/ruff format .
