@@ -1,4 +1,4 @@
-"""The objects of OpenAI chat answers that streams and JSON replies share, and the JSON reply and error themselves."""
+"""The objects of OpenAI chat answers that streams and JSON replies share, and the JSON reply itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-from app.core.errors import GatewayError
 from app.core.events import Answer, Call, Choice, Start, Thought
 from app.core.request import Request
 from app.wire.chat_tools import is_legacy
@@ -100,11 +99,3 @@ def _legacy(choice: Json) -> Json:
         return choice
     finish = "function_call" if choice["finish_reason"] == "tool_calls" else choice["finish_reason"]
     return {**choice, "message": {**message, "function_call": function}, "finish_reason": finish}
-
-
-def error_object(error: GatewayError) -> Json:
-    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
-
-
-def write_error(error: GatewayError) -> bytes:
-    return orjson.dumps(error_object(error))

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import orjson
 
-from app.core.errors import GatewayError
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.core.request import Request
-from app.wire.chat_objects import error_object, finish_fields, head
+from app.wire.chat_objects import finish_fields, head
 from app.wire.chat_tools import is_legacy
 from app.wire.chat_usage import write_usage
-from app.wire.objects import tierway
+from app.wire.objects import tierway, write_error
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -58,7 +57,7 @@ class ChatWriter:
                 return self._close(event)
             case Fault():
                 self._over = True
-                return _fault(event.error)
+                return b"data: " + write_error(event.error) + b"\n\n"
 
     def end(self) -> bytes:
         if self._over:
@@ -151,7 +150,3 @@ class ChatWriter:
         extra = (finish.extra or {}) if self._start.dialect == "chat" else {}
         fields = finish_fields(reason, finish.detail)
         return orjson.dumps({"index": finish.choice, "delta": {}, "logprobs": None, **fields, **extra})
-
-
-def _fault(error: GatewayError) -> bytes:
-    return b"data: " + orjson.dumps(error_object(error)) + b"\n\n"
