@@ -96,21 +96,21 @@ class ClaudeFace:
 
     # --- messages ---
 
-    def _read(self, call: Call) -> tuple[Request, SimModel]:
+    def _read(self, call: Call, **unsaid: Any) -> tuple[Request, SimModel]:
+        """The request and its model. Raises `Refusal` for what the API refuses; `unsaid` need not be said."""
         version = self._admit(call)
-        if call.body is not None and not isinstance(call.body, dict):
-            raise Refusal(Problem(400, "Input should be a valid dictionary"))
-        model = self._find(call.fields.get("model")) if call.fields else None
-        if model is not None:
-            rules = replace(rules_for(model.name), max_output=model.max_output)
-            body = call.fields if call.path == "/v1/messages" else {"max_tokens": 1, **call.fields}
-            if message := complaint(Asked(body, version, model.name, rules)):
-                raise Refusal(Problem(400, message))
-        request = messages.read_request(call.raw, terms(call), LIMITS)
-        return request, self._find(request.model)
+        if not isinstance(call.body, dict):
+            raise Refusal(Problem(400, "The request body is not valid JSON, or no object"))
+        fields = {**unsaid, **call.fields}
+        model = self._find(fields.get("model"))
+        rules = replace(rules_for(model.name), max_output=model.max_output)
+        if message := complaint(Asked(fields, version, model.name, rules)):
+            raise Refusal(Problem(400, message))
+        raw = orjson.dumps(fields) if unsaid else call.raw
+        return messages.read_request(raw, terms(call), LIMITS), model
 
     def _count(self, call: Call) -> Script:
-        request, _ = self._read(call)
+        request, _ = self._read(call, max_tokens=1)
         return json_reply({"input_tokens": prompt_tokens(request)})
 
     def _messages(self, call: Call) -> Script:
@@ -156,7 +156,8 @@ def _prefixes(body: Json) -> Iterator[tuple[bytes, int, str]]:
     for part in parts:
         data = orjson.dumps({key: value for key, value in part.items() if key != "cache_control"})
         digest.update(data)
-        size += len(data)
+        text = part.get("text")
+        size += len(text.encode("utf-8", "replace") if isinstance(text, str) else data)
         marker = part.get("cache_control")
         if isinstance(marker, dict):
             yield digest.copy().digest(), estimate(size), str(marker.get("ttl", "5m"))
