@@ -145,7 +145,7 @@ class AiohttpTransport:
         if self._session is None:  # made on first use: a session belongs to the running loop
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
                 read_bufsize=READ_BUFFER_BYTES,

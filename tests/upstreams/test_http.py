@@ -156,6 +156,20 @@ async def test_a_server_that_never_accepts_is_refused_after_the_connect_clock(de
     await transport.close()
 
 
+async def test_a_name_that_is_never_resolved_is_refused_after_the_connect_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(*_: object, **__: object) -> list[object]:
+        await asyncio.sleep(60)
+        return []
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+    transport = AiohttpTransport(connect_timeout=SOON)
+    with pytest.raises(Refused):
+        await fetched(transport, "http://somewhere.test/")
+    await transport.close()
+
+
 @pytest.mark.parametrize(
     ("clocks", "phase"),
     [(replace(CLOCKS, first_token=SOON), "first_token"), (replace(CLOCKS, total=SOON), "total")],
