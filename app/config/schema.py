@@ -246,8 +246,8 @@ class BudgetRule(Part):
 
 
 class BudgetPolicy(Part):
-    estimate: Literal["strict", "typical"] = "strict"
-    """Reserve the most an answer can cost, or what it usually costs."""
+    estimate: Literal["strict", "calibrated"] = "strict"
+    """Reserve the most an answer can cost, or a high quantile of what it usually costs."""
     on_crash: Literal["full", "release"] = "full"
     """What a hold becomes whose gateway died."""
     time_zone: TimeZone = "UTC"
