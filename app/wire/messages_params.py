@@ -27,6 +27,7 @@ from app.wire.messages_turns import Conversation, write_turns
 DIALECT: Final = "messages"
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 BINDING_BETA: Final = "thinking-binding-controls-2026-08-01"
+DISPLAYS: Final = ("summarized", "omitted")
 SERVICE_TIERS: Final[Mapping[str, str]] = {"auto": "auto", "default": "standard_only"}
 USER_FIELDS: Final = ("safety_identifier", "user")
 JSON_OBJECT_ORDER: Final = "Answer with one valid JSON object and nothing else: no prose around it, no code fence."
@@ -109,12 +110,11 @@ def _tools(body: dict[str, Any], request: Request, rules: Rules, markers: Marker
 
 
 def _thinking(draft: _Draft, request: Request, card: Card, rules: Rules, conversation: Conversation) -> Thinking:
-    effort = request.effort
-    if "thinking" in draft.wishes and effort is None:
-        effort = effort_of(draft.wishes.pop("thinking"))
+    wished = draft.wishes.pop("thinking", None)
+    effort = request.effort or effort_of(wished)
     forced = bool(request.tools) and request.tool_choice is not None and request.tool_choice.forced
     thinking = decide(
-        _capped(rules, card), effort, request.max_tokens, forced=forced, replay=not conversation.loops_unthinking
+        _capped(rules, card), effort, request.max_tokens, forced=forced, replay=not conversation.unthinking
     )
     draft.body["max_tokens"] = thinking.max_tokens
     config = thinking.config
@@ -122,6 +122,9 @@ def _thinking(draft: _Draft, request: Request, card: Card, rules: Rules, convers
         # Routing and fitting change what stands before a thinking block; then it is dropped instead of a 400.
         config = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
         draft.betas.append(BINDING_BETA)
+    display = wished.get("display") if isinstance(wished, dict) else None
+    if display in DISPLAYS and thinking.on:
+        config = {**(config or {"type": "adaptive"}), "display": display}
     if config is not None:
         draft.body["thinking"] = config
     if thinking.effort is not None:

@@ -91,7 +91,7 @@ def read_reply(body: bytes, request: Request, card: Card, outgoing: Outgoing) ->
     events += whole.event({"type": "message_delta", "delta": message, "usage": message.get("usage")})
     events += whole.event({"type": "message_stop"})
     if isinstance(events[0], Start):
-        events[0].body = message
+        events[0].body = {**message, "model": card.name}
     return events
 
 
@@ -244,14 +244,17 @@ class _TextBlock(_Block):
 
 
 class _ThinkingBlock(_Block):
+    """Newer models show none of their thinking unless asked, only that they think. That is told at once, though it is
+    empty: it may last for minutes, and a model at work must not be taken for one that does not answer."""
+
     def start(self, fields: dict[str, Any]) -> list[Event]:
         self._signature = _string(fields, "signature")
-        return _thinking(_string(fields, "thinking"))
+        return [Reasoning(_string(fields, "thinking"))]
 
     def delta(self, fields: dict[str, Any]) -> list[Event]:
         match fields.get("type"):
             case "thinking_delta":
-                return _thinking(_string(fields, "thinking"))
+                return [Reasoning(_string(fields, "thinking"))]
             case "signature_delta":
                 self._signature += _string(fields, "signature")
         return []
@@ -293,10 +296,6 @@ _BLOCKS: Final[Mapping[str, type[_Block]]] = {
     "redacted_thinking": _RedactedBlock,
     "tool_use": _ToolBlock,
 }
-
-
-def _thinking(text: str) -> list[Event]:
-    return [Reasoning(text)] if text else []
 
 
 def _refusal(details: Any) -> list[Event]:

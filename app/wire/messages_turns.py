@@ -48,11 +48,14 @@ class Conversation:
         )
 
     @property
-    def loops_unthinking(self) -> bool:
-        """Whether it ends in results of tools that were called without thinking, or whose thinking was not kept."""
-        if len(self.turns) < 2 or self.turns[-1]["content"][0]["type"] != "tool_result":
-            return False
-        return self.turns[-2]["content"][0]["type"] not in THINKING_TYPES
+    def unthinking(self) -> bool:
+        """Whether a model that thinks by budget may not begin to here: it is to go on with an answer begun for it, or
+        with results of tools that were called without thinking, or whose thinking was not kept."""
+        last = self.turns[-1]
+        if last["role"] == "assistant":
+            return True
+        looping = len(self.turns) > 1 and last["content"][0]["type"] == "tool_result"
+        return looping and self.turns[-2]["content"][0]["type"] not in THINKING_TYPES
 
 
 def write_turns(messages: Sequence[Message], rules: Rules, markers: Markers) -> Conversation:
@@ -105,10 +108,13 @@ def _texts(message: Message) -> list[TextPart]:
 
 
 def _prefill(content: list[Block], rules: Rules) -> None:
+    """Makes an answer begun by the caller one that the API takes: no thinking in it, no white space at its end."""
     if not rules.prefill:
         raise UnsupportedParameter("this model cannot continue an assistant's message", param="messages")
-    if content[-1]["type"] == "text":
-        content[-1]["text"] = content[-1]["text"].rstrip()  # the API refuses a prefill that ends in white space
+    content[:] = [block for block in content if block["type"] not in THINKING_TYPES]
+    if not content:
+        raise UnsupportedParameter("this model cannot continue thinking", param="messages")
+    content[-1]["text"] = content[-1]["text"].rstrip()
 
 
 class _TurnWriter:

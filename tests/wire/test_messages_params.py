@@ -117,6 +117,13 @@ def test_effort_becomes_effort_or_budget() -> None:
     assert outgoing(ask(extra={"thinking": {"type": "adaptive"}}), OLD).ignored == ()
 
 
+def test_thinking_is_shown_where_the_caller_asks_for_it() -> None:
+    shown = ask(extra={"thinking": {"type": "adaptive", "display": "summarized"}})
+    assert written(shown)["thinking"] == {"type": "adaptive", "display": "summarized"}
+    assert "thinking" not in written(ask(extra={"thinking": {"type": "disabled", "display": "summarized"}}), OLD)
+    assert "thinking" not in written(ask(extra={"thinking": {"display": ["?"]}}))
+
+
 def test_thinking_that_was_lost_turns_thinking_off_where_it_is_needed() -> None:
     """An assistant's call without its thinking is a 400 while thinking is on."""
     lost = (said("user", "go"), said("assistant", call("x")), result("x"))

@@ -97,7 +97,7 @@ def test_a_whole_reply_keeps_its_body() -> None:
     """A client of the same dialect gets fields that we do not know."""
     _, recorded = golden("text")
     start = whole(recorded["reply"])[0]
-    assert isinstance(start, Start) and start.body == recorded["reply"]
+    assert isinstance(start, Start) and start.body == {**recorded["reply"], "model": CURRENT}
 
 
 def test_tool_ids_that_were_made_safe_come_back_as_they_were() -> None:
@@ -127,6 +127,13 @@ def test_blocks_that_start_with_content_lose_nothing() -> None:
         Reasoning("", signature="s"),
         ToolCall(1, "{}"),
     ]
+
+
+def test_that_a_model_thinks_is_told_at_once() -> None:
+    """Newer models show none of it: without this, minutes of thinking would end in a first-token timeout."""
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}
+    reader = messages.reader(ask(), card(), outgoing(ask()))
+    assert reader.feed(sse(begun(), block))[1:] == [Reasoning("")]
 
 
 def test_a_missing_count_is_not_zero() -> None:

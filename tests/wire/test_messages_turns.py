@@ -92,13 +92,13 @@ def test_thinking_comes_first_and_unchanged() -> None:
     thinking, text, use = made.turns[1]["content"]
     assert thinking == {"type": "thinking", "thinking": "hm", "signature": "sig"}
     assert (text["text"], use["id"]) == ("text", "x")
-    assert made.thought and not made.loops_unthinking
+    assert made.thought and not made.unthinking
 
 
 def test_a_loop_of_tools_without_its_thinking_is_noticed() -> None:
-    assert turns(said("user", "go"), said("assistant", call("x")), result("x")).loops_unthinking
-    assert not turns(said("user", "go"), said("assistant", "hi"), said("user", "on")).loops_unthinking
-    assert not turns(said("user", "go")).loops_unthinking
+    assert turns(said("user", "go"), said("assistant", call("x")), result("x")).unthinking
+    assert not turns(said("user", "go"), said("assistant", "hi"), said("user", "on")).unthinking
+    assert not turns(said("user", "go")).unthinking
 
 
 def test_system_prompts_move_to_the_front_as_blocks_of_their_own() -> None:
@@ -165,8 +165,15 @@ def test_a_prefill_goes_only_where_it_is_taken() -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         write_turns(messages, INLINE, Markers())
     assert caught.value.param == "messages"
-    thinking = (said("user", "x"), said("assistant", ThinkingPart("hm", "sig")))
-    assert outline(write_turns(thinking, HOISTING, Markers()))[1] == ("assistant", ["thinking"])
+
+
+def test_a_prefill_holds_no_thinking() -> None:
+    """Thinking is off while an answer is continued, and then none may stand there."""
+    begun = (said("user", "x"), said("assistant", ThinkingPart("hm", "sig"), "The"))
+    made = write_turns(begun, HOISTING, Markers())
+    assert (outline(made)[1], made.unthinking) == (("assistant", ["The"]), True)
+    with pytest.raises(UnsupportedParameter):
+        turns(said("user", "x"), said("assistant", ThinkingPart("hm", "sig")))
 
 
 @pytest.mark.parametrize("messages", [(said("system", "alone"),), (said("user", " "),)])

@@ -19,6 +19,7 @@ from app.core.events import (
     Reasoning,
     Start,
     Text,
+    Thought,
     ToolCall,
     Usage,
     fold,
@@ -107,13 +108,8 @@ def test_thinking_keeps_its_blocks_and_signatures() -> None:
         Finish("stop"),
     )  # fmt: skip
     assert blocks(written) == ["thinking", "redacted_thinking", "thinking", "text"]
-    events = read(written)
-    assert [event for event in events if isinstance(event, Reasoning)] == [
-        Reasoning("a"),
-        Reasoning("", signature="s"),
-        Reasoning("", redacted="r"),
-        Reasoning("b"),
-    ]
+    (choice,) = fold(read(written)).choices
+    assert choice.thoughts == [Thought("a", "s"), Thought("", redacted="r"), Thought("b")]
 
 
 def test_only_the_first_choice_is_written() -> None:
