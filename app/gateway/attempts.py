@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, TypeVar
 
 from app.core.errors import (
@@ -34,6 +34,7 @@ from app.upstreams.health import Health
 
 T = TypeVar("T")
 Open = Callable[[Candidate], AsyncGenerator[T, None]]
+Sleep = Callable[[float], Awaitable[None]]
 
 MAX_ATTEMPTS: Final = 3
 TRIES_PER_CANDIDATE: Final = 2
@@ -64,9 +65,10 @@ class RetryBudget:
 class Attempts:
     """Shared by all requests: health of the upstreams and the budget for retries."""
 
-    def __init__(self, health: Health, max_attempts: int = MAX_ATTEMPTS) -> None:
+    def __init__(self, health: Health, max_attempts: int = MAX_ATTEMPTS, sleep: Sleep = asyncio.sleep) -> None:
         self._health = health
         self._max_attempts = max_attempts
+        self._sleep = sleep
         self._budget = RetryBudget()
 
     async def walk(
@@ -88,10 +90,12 @@ class Attempts:
                         if committed:
                             yield item
                             continue
-                        _hold(held, item)
+                        held.append(item)
                         if committed := commits(item):
                             for early in held:
                                 yield early
+                        elif len(held) > HELD_MAX:
+                            raise BadReply("The upstream sends and sends, but no content.")
                 if not committed:
                     raise Incomplete("The upstream ended its answer before it began.")
                 self._end(exchange, candidate, None)
@@ -108,7 +112,7 @@ class Attempts:
             wait = self._next(candidate, failures, left, exchange.remaining())
             if wait is None:
                 raise conclusion(failures)
-            await asyncio.sleep(wait)
+            await self._sleep(wait)
 
     def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
         exchange.attempt_ends(error)
@@ -126,9 +130,9 @@ class Attempts:
         if error.again is Again.NEVER or len(failures) >= self._max_attempts or remaining <= 0:
             return None
         tries = sum(failed is candidate for failed, _ in failures)
-        if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and self._budget.take():
+        if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE:
             wait = error.retry_after or random.uniform(0, BACKOFF_SECONDS * 2**tries)
-            if wait <= min(remaining, WAIT_MAX_SECONDS):
+            if wait <= min(remaining, WAIT_MAX_SECONDS) and self._budget.take():
                 left.appendleft(candidate)
                 return wait
         if error.again is Again.LARGER:
@@ -136,12 +140,6 @@ class Attempts:
             for other in [c for c in left if (c.card.context_window or window + 1) <= window]:
                 left.remove(other)
         return 0.0 if left else None
-
-
-def _hold(held: list[T], item: T) -> None:
-    held.append(item)
-    if len(held) > HELD_MAX:
-        raise BadReply("The upstream sends and sends, but no content.")
 
 
 def conclusion(failures: list[tuple[Candidate, GatewayError]]) -> GatewayError:

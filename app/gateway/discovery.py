@@ -7,7 +7,7 @@ breakers know that it is away. Every change is published as a new Registry; noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -55,12 +55,14 @@ class Discovery:
         price_of: PriceOf,
         publish: Callable[[Registry], None],
         observe: Callable[[Found], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._upstreams = tuple(upstreams)
         self._notes = notes
         self._price_of = price_of
         self._publish = publish
         self._observe = observe
+        self._sleep = sleep
         self._cards: dict[str, Sequence[Card]] = {}
         self._found: dict[str, Found] = {}
 
@@ -71,9 +73,9 @@ class Discovery:
 
     async def refresh(self) -> None:
         """Asks every upstream at once, and publishes what there is."""
-        before = dict(self._cards)
+        before = dict(self._cards) if self._found else None
         await asyncio.gather(*(self._ask(upstream) for upstream in self._upstreams))
-        if self._cards != before or not before:
+        if self._cards != before:
             cards = [card for up in self._upstreams for card in self._cards.get(up.name, ())]
             notes = self._notes
             cards = registered(cards, notes.models, self._price_of, only_listed=notes.only_listed)
@@ -85,7 +87,7 @@ class Discovery:
         """Refreshes for ever; more often while an upstream is away."""
         while True:
             away = any(found.error is not None for found in self._found.values())
-            await asyncio.sleep(EVERY_SECONDS_WHILE_AWAY if away else EVERY_SECONDS)
+            await self._sleep(EVERY_SECONDS_WHILE_AWAY if away else EVERY_SECONDS)
             await self.refresh()
 
     async def _ask(self, upstream: Upstream) -> None:
@@ -97,6 +99,8 @@ class Discovery:
             error = fault.message
         except TimeoutError:
             error = f"It did not list its models within {LIST_SECONDS:.0f} s."
+        except Exception as ours:  # noqa: BLE001 - a fault of one adapter must not end discovery of all the others
+            error = f"The gateway failed on its list of models: {type(ours).__name__}."
         models = len(self._cards.get(upstream.name, ()))
         found = Found(upstream.name, upstream.kind, upstream.local, models, error)
         known = self._found.get(upstream.name)

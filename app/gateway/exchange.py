@@ -6,7 +6,7 @@ from typing import Final
 
 from app.core.caller import Caller
 from app.core.clock import Clock
-from app.core.errors import Blame, ClientGone, GatewayError, UpstreamFault
+from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
 from app.core.events import Usage
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
@@ -65,8 +65,9 @@ class Exchange:
         """The model that should have answered, when another does."""
         if self.plan is None or self.candidate is None:
             return None
-        first = self.plan.candidates[0].card.id
-        asked = self.candidate.stands_in_for or first
+        candidates = self.plan.candidates
+        named = next((other.stands_in_for for other in candidates if other.stands_in_for is not None), None)
+        asked = named or candidates[0].card.id
         return asked if asked != self.candidate.card.id else None
 
     def served(self) -> Served:
@@ -143,6 +144,8 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
             return error.kind, error.blame
         case GatewayError():
             return error.code, error.blame
+        case Exception():
+            return InternalError.code, InternalError.blame
         case _:
             return "left", Blame.CALLER
 

@@ -22,7 +22,7 @@ from app.core.tokens import estimate
 from app.core.upstream import Upstream
 from app.gateway.attempts import Attempts
 from app.gateway.exchange import Exchange
-from app.gateway.relay import relay, settled_usage
+from app.gateway.relay import relay, settled_usage, size
 from app.gateway.settle import Settlement
 from app.routing.registry import Registry
 
@@ -97,4 +97,8 @@ def _unreachable(error: GatewayError) -> Embeddings:
 def _embedding_usage(reply: Embeddings, request: EmbeddingRequest) -> Usage:
     if reply.prompt_tokens is not None:
         return Usage(Tokens(prompt=reply.prompt_tokens))
-    return Usage(Tokens(prompt=sum(estimate(len(text)) for text in request.inputs)), estimated=True)
+    return Usage(Tokens(prompt=sum(map(_tokens, request.inputs))), estimated=True)
+
+
+def _tokens(text: str | tuple[int, ...]) -> int:
+    return estimate(size(text)) if isinstance(text, str) else len(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.config.schema import Routing
 from app.core.caller import Caller
@@ -23,8 +23,7 @@ class Planning:
     demoted: Demoted
 
     def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Plan:
-        made = plan(request, caller, registry, self._rules(request, caller), self.demoted)
-        return made if self.routing.fallback.on else replace(made, candidates=made.candidates[:1])
+        return plan(request, caller, registry, self._rules(request, caller), self.demoted)
 
     def _rules(self, request: Request | EmbeddingRequest, caller: Caller) -> Rules:
         flags, terms = self.flags(), request.terms
@@ -39,4 +38,5 @@ class Planning:
             default_model=self.routing.default_model,
             local=on("LOCAL_MODELS"),
             paid=on("CLOUD_FALLBACK") and self.routing.cloud != "never",
+            fallback=self.routing.fallback.on,
         )

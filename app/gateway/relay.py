@@ -21,7 +21,7 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncGenera
             exchange.first_content = exchange.clock.monotonic()
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
-                exchange.out_bytes += len(piece)
+                exchange.out_bytes += size(piece)
             case Start():
                 event.served = exchange.served()
             case Finish():
@@ -45,6 +45,11 @@ def settled_usage(exchange: Exchange) -> Usage:
         usage.cost_nano = cost_nano(usage.tokens, card.price)
     exchange.usage = usage
     return usage
+
+
+def size(text: str) -> int:
+    """Bytes of UTF-8; a lone surrogate counts as what it would be."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
 def _estimate(exchange: Exchange) -> Tokens:

@@ -30,8 +30,8 @@ class Settlement:
         closed generator)."""
         if error is not None:
             exchange.error = _as_error(error)
-        if exchange.usage is None and exchange.first_content is not None:
-            settled_usage(exchange)
+        if exchange.usage is not None or exchange.first_content is not None:
+            settled_usage(exchange)  # again, if the answer came that far: what was used is billed however it ended
         record = exchange.record()
         self._tasks.spawn(self._settle(record), f"settle {record.request_id}")
 

@@ -14,6 +14,7 @@ from app.core.errors import ModelNotFound
 STRATEGIES: Final = ("cost", "quality", "privacy", "adaptive")
 AUTO: Final = "auto"
 ALIAS_DEPTH: Final = 8
+NAME_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class Registry:
                 return named
             target = next((to for pattern, to in self._aliases if fnmatchcase(model, pattern)), None)
             if target is None:
-                raise self._not_found(asked)
+                raise self._ambiguous(model) if model in self._by_name else self._not_found(asked)
             model = target
-        raise ModelNotFound(f"The alias {asked!r} leads in a circle.", param="model")
+        raise ModelNotFound(f"The alias {asked[:NAME_SHOWN]!r} leads in a circle.", param="model")
 
     def _named(self, model: str) -> Named | None:
         if (card := self._by_id.get(model)) is not None:
@@ -59,13 +60,15 @@ class Registry:
         if head == AUTO and (not colon or strategy in STRATEGIES):
             return Named(None, strategy or None)
         cards = self._by_name.get(model, ())
-        if len(cards) > 1:
-            ids = ", ".join(card.id for card in cards)
-            raise ModelNotFound(f"The model {model!r} is offered more than once; say which: {ids}.", param="model")
-        return Named(cards[0]) if cards else None
+        return Named(cards[0]) if len(cards) == 1 else None
+
+    def _ambiguous(self, model: str) -> ModelNotFound:
+        ids = ", ".join(card.id for card in self._by_name[model])
+        return ModelNotFound(f"The model {model!r} is offered more than once; say which: {ids}.", param="model")
 
     def _not_found(self, model: str) -> ModelNotFound:
+        model = model[:NAME_SHOWN]
         known = [AUTO, *self._by_id, *self._by_name]
         close = list(dict.fromkeys(get_close_matches(model, known, n=3, cutoff=0.5)))
         hint = f"Closest: {', '.join(close)}." if close else "GET /v1/models lists what there is."
-        return ModelNotFound(f"The model {model[:200]!r} does not exist. {hint}", param="model")
+        return ModelNotFound(f"The model {model!r} does not exist. {hint}", param="model")
