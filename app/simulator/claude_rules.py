@@ -57,9 +57,8 @@ def blocks(content: Any) -> list[Body]:
 def _required(asked: Asked) -> Iterator[str]:
     body = asked.body
     if type(body.get("max_tokens")) is not int:
-        yield (
-            "max_tokens: Field required" if "max_tokens" not in body else "max_tokens: Input should be a valid integer"
-        )
+        wrong = "Input should be a valid integer" if "max_tokens" in body else "Field required"
+        yield f"max_tokens: {wrong}"
         return
     if body["max_tokens"] < 1:
         yield "max_tokens: Input should be greater than or equal to 1"

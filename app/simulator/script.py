@@ -6,7 +6,7 @@ a fault is a pure function from script to script and can break a reply at any by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,11 +75,3 @@ def head_of(script: Script) -> Head | None:
 def body_of(script: Script) -> bytes:
     """All bytes of the body."""
     return b"".join(step for step in script if isinstance(step, bytes))
-
-
-def before_head(script: Script) -> Iterator[Step]:
-    """What happens before the status line: loading, queueing, prefill."""
-    for step in script:
-        if isinstance(step, Head):
-            return
-        yield step

@@ -1,4 +1,4 @@
-"""Runs simulated servers: one for a test, the three tiers for `make run` without a model, several for the command line.
+"""Runs simulated servers: one for a test or the command line, and the three tiers for `make run` without a model.
 
 async with simulate("ollama") as sim:
     sim.fault_next("cut", times=2)
@@ -8,10 +8,9 @@ async with simulate("ollama") as sim:
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -19,7 +18,7 @@ from pydantic import SecretStr
 
 from app.config.schema import Kind, Model, PriceOverride
 from app.config.settings import UpstreamSettings
-from app.simulator.behaviour import DEFAULTS, Behaviour, SimModel
+from app.simulator.behaviour import Behaviour, SimModel
 from app.simulator.simulated import Simulated
 
 PORTS: Final[Mapping[str, int]] = {"ollama": 11_434, "vllm": 8_000, "anthropic": 8_001, "openai": 8_002}
@@ -112,43 +111,3 @@ def _settings(tier: Tier, base_url: str) -> UpstreamSettings:
     away = tier.kind == "anthropic"
     key = SecretStr(KEY) if away else None
     return UpstreamSettings(tier.upstream, tier.kind, (base_url,), key, local=not away)
-
-
-# --- the command line -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """One simulated server, for people: what it is, where, with which models, and the variable that names it."""
-
-    kind: str
-    url: str
-    models: tuple[str, ...]
-    variable: str
-
-
-async def run(
-    announce: Callable[[Sequence[Running]], None],
-    *,
-    ports: Mapping[str, int] = PORTS,
-    host: str = "127.0.0.1",
-    first_token: float = 0.0,
-    tokens_per_second: float | None = None,
-) -> None:
-    """Runs the servers of these kinds until it is cancelled. Raises OSError when a port is taken."""
-    async with contextlib.AsyncExitStack() as stack:
-        running = []
-        for kind, port in ports.items():
-            behaviour = _paced(DEFAULTS[kind], first_token, tokens_per_second)
-            sim = await stack.enter_async_context(_serving(kind, behaviour, host, port))
-            names = tuple(model.name for model in behaviour.models)
-            running.append(Running(kind, sim.base_url, names, VARIABLES[kind]))
-        announce(running)
-        await asyncio.Event().wait()
-
-
-def _paced(behaviour: Behaviour, first_token: float, tokens_per_second: float | None) -> Behaviour:
-    models = (
-        replace(model, first_token=first_token, tokens_per_second=tokens_per_second) for model in behaviour.models
-    )
-    return replace(behaviour, models=tuple(models))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import aiohttp
 import pytest
 
-from app.core.tasks import TaskOwner
 from app.simulator.record import Call
 from app.simulator.script import Script
-from app.simulator.server import PORTS, TIERS, VARIABLES, Running, default_tiers, run, simulate
+from app.simulator.server import PORTS, TIERS, VARIABLES, default_tiers, simulate
 from tests.simulator.asking import HEADERS, KINDS, body, post
 
 
@@ -46,27 +43,6 @@ async def test_three_tiers_come_up_with_all_a_gateway_needs() -> None:
 async def test_only_the_large_tier_has_a_price() -> None:
     async with default_tiers() as tiers:
         assert [note.price is not None for note in tiers.models.values()] == [False, False, True]
-
-
-async def test_several_run_until_they_are_stopped() -> None:
-    told: asyncio.Future[list[Running]] = asyncio.get_running_loop().create_future()
-    tasks = TaskOwner(lambda _name, _error: None)
-    running = run(
-        lambda found: told.set_result(list(found)),
-        ports=dict.fromkeys(KINDS, 0),
-        first_token=0.01,
-        tokens_per_second=1_000.0,
-    )
-    tasks.spawn(running, "simulate")
-    found = await asyncio.wait_for(told, 5)
-    assert [one.kind for one in found] == list(KINDS)
-    assert found[0].models == ("sim-small", "sim-embed") and found[0].variable == "OLLAMA_BASE_URL"
-    async with aiohttp.ClientSession() as session:
-        async with session.get(found[0].url) as reply:
-            assert await reply.text() == "Ollama is running"
-        await tasks.cancel()
-        with pytest.raises(aiohttp.ClientError):
-            await session.get(found[0].url)
 
 
 def test_every_kind_has_a_port_and_a_variable() -> None:
