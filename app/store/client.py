@@ -31,7 +31,7 @@ CALL_SECONDS: Final = 0.5
 OPEN_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 0.4  # how long a lost server may take to come back before calls fail at once
 FIRST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 0.25
 MAX_PENDING: Final = 10_000
 
 NOT_NOW: Final = frozenset(

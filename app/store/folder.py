@@ -34,7 +34,7 @@ SETTINGS: Final = (
     ("--appendonly", "yes"),
     ("--aof-load-truncated", "yes"),
     ("--maxmemory-policy", "noeviction"),
-    ("--auto-aof-rewrite-min-size", "16mb"),
+    ("--auto-aof-rewrite-min-size", "4mb"),
     ("--set-proc-title", "no"),
 )
 
@@ -77,7 +77,7 @@ class Folder:
     def command(self) -> list[str]:
         """The program to run."""
         settings = [word for pair in SETTINGS for word in pair]
-        sync = "always" if self.always else "everysec"
+        sync = "always" if self.always else "no"  # not `everysec`: see `sync`
         return [find_server(), *settings, "--dir", str(self.path), "--unixsocket", self.socket, "--appendfsync", sync]
 
     def lock(self, name: str) -> int | None:

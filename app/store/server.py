@@ -24,6 +24,7 @@ from app.store import folder as folders
 from app.store import launch
 from app.store.errors import StoreUnusable
 from app.store.link import pack
+from app.store.sync import keep_synced
 
 START_SECONDS: Final = 10.0
 LOAD_SECONDS: Final = 60.0
@@ -127,9 +128,11 @@ class EmbeddedServer:
         while True:
             began = loop.time()
             self._process = await self._launch()
+            syncing = self._tasks.spawn(keep_synced(self._folder.path), "store-sync")
             try:
                 await self._run(self._process, ready)
             finally:
+                syncing.cancel()
                 await self._stop(self._process)
                 self._process = None
             if not ready.done():

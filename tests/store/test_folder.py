@@ -102,7 +102,7 @@ def test_known_failures_come_with_advice(tmp_path: Path, sign: str, advice: str)
 
 def test_every_write_is_synced_once_somebody_asked_for_it(tmp_path: Path) -> None:
     folder = prepare(tmp_path)
-    assert folder.command()[-2:] == ["--appendfsync", "everysec"]
+    assert folder.command()[-2:] == ["--appendfsync", "no"]
     folder.set_always()
     folder.set_always()
     assert prepare(tmp_path).command()[-2:] == ["--appendfsync", "always"]
