@@ -53,11 +53,13 @@ def says(*pieces: bytes, then: str = "close") -> Handler:
     return handle
 
 
-def hangs_after(head: bytes, closed: asyncio.Event) -> Handler:
-    """Says `closed` once the client has closed the connection."""
+def hangs_after(head: bytes, closed: asyncio.Event, asked: asyncio.Event | None = None) -> Handler:
+    """Says `asked` when it was asked, and `closed` once the client has closed the connection."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
+        if asked is not None:
+            asked.set()
         with contextlib.suppress(OSError):
             await reader.read()
         closed.set()

@@ -240,12 +240,12 @@ async def test_pieces_in_time_reset_the_idle_clock(transport: Transport) -> None
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
         for _ in range(6):
-            await asyncio.sleep(SOON / 2)
+            await asyncio.sleep(SOON)
             writer.write(b"1\r\nx\r\n")
         writer.write(b"0\r\n\r\n")
 
     async with server(drip) as url:
-        assert b"".join(await read_with_content(transport, url, replace(CLOCKS, idle=2 * SOON))) == b"xxxxxx"
+        assert b"".join(await read_with_content(transport, url, replace(CLOCKS, idle=4 * SOON))) == b"xxxxxx"
 
 
 async def test_time_the_reader_spends_is_not_held_against_the_upstream(transport: Transport) -> None:
@@ -259,8 +259,8 @@ async def test_time_the_reader_spends_is_not_held_against_the_upstream(transport
             await asyncio.sleep(0.01)
 
     async with server(drip) as url:
-        clocks = replace(CLOCKS, idle=SOON)
-        assert b"".join(await read_with_content(transport, url, clocks, pause=2 * SOON)) == b"xx"
+        clocks = replace(CLOCKS, idle=3 * SOON)
+        assert b"".join(await read_with_content(transport, url, clocks, pause=4 * SOON)) == b"xx"
 
 
 async def test_a_reply_beyond_the_limit_is_not_kept(transport: Transport) -> None:
@@ -275,19 +275,20 @@ async def test_leaving_early_closes_the_connection(transport: Transport) -> None
     async with server(hangs_after(CHUNKED + b"3\r\nabc\r\n", closed)) as url:
         async with transport.send(Call("GET", url, {}), CLOCKS) as reply:
             await reply.more()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await closed.wait()
 
 
 @pytest.mark.parametrize("head", [b"", CHUNKED, CHUNKED + b"3\r\nabc\r\n"], ids=["head", "first", "next"])
 async def test_being_cancelled_closes_the_connection(transport: Transport, head: bytes) -> None:
     """Wherever it waits: for the head, for the first piece, or in the middle."""
-    closed = asyncio.Event()
-    async with server(hangs_after(head, closed)) as url:
+    closed, asked = asyncio.Event(), asyncio.Event()
+    async with server(hangs_after(head, closed, asked)) as url:
         reading = asyncio.create_task(fetched(transport, url))
-        await asyncio.sleep(0.05)
+        await asked.wait()
+        await asyncio.sleep(0.02)
         reading.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             await closed.wait()
         with pytest.raises(asyncio.CancelledError):
             await reading
