@@ -110,7 +110,8 @@ class ChatReader:
             try:
                 self._payload(payload, events)
             except BadReply:
-                raise Incomplete("the upstream's answer was cut in the middle of an event") from None
+                # Cut in the middle of an event: harmless once every choice has its finish.
+                break
         if not self._choices or not all(choice.finished for choice in self._choices.values()):
             raise Incomplete("the upstream's answer ended without a finish reason")
         if self._usage is not None:

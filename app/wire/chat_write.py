@@ -90,15 +90,15 @@ class ChatWriter:
     def _text(self, event: Text) -> bytes:
         if self._raw and event.raw is not None:
             return b"data: " + event.raw + b"\n\n"
-        delta: dict[str, Any] = {"refusal" if event.refusal else "content": event.text}
+        delta: dict[str, Any] = {}
         for name, value in (event.extra or {}).items():
             if type(value) is list:
                 self._late.setdefault(event.choice, {}).setdefault(name, []).extend(value)
             else:
                 delta[name] = value
-        if not event.text and len(delta) == 1 and not event.logprobs:
-            return b""
-        return self._delta(event.choice, delta, event.logprobs)
+        if event.text or event.logprobs:
+            delta["refusal" if event.refusal else "content"] = event.text
+        return self._delta(event.choice, delta, event.logprobs) if delta else b""
 
     def _reasoning(self, event: Reasoning) -> bytes:
         """Signed and opaque blocks go out whole before the finish; their text streams as it comes."""

@@ -62,6 +62,7 @@ STATUS_OF_WORD: Final[Mapping[str, int]] = {
 """HTTP status of the `type` or `code` words that servers put into error objects; all lower case."""
 
 _CALLER: Final = frozenset({400, 409, 412, 413, 422})
+_OVERFLOW: Final = _CALLER | {500}
 _ACCOUNT: Final[Mapping[int, str]] = {
     401: "the upstream did not accept our credentials",
     402: "the upstream refused for reasons of billing",
@@ -120,13 +121,17 @@ def error_of(
 ) -> GatewayError:
     """The core error for a failed reply. `code` and `kind` are the upstream's own words, `headers` lower case."""
     words = f"{code or ''} {kind or ''} {message[:4096]}".lower()
+    if status == 400 and code == "model_not_found":
+        status = 404
     if status in _CALLER or status == 429:
         if code in _QUOTA_CODES or kind in _QUOTA_CODES or any(word in words for word in _QUOTA_WORDS):
             return AccountFault("the upstream refused for reasons of quota or billing")
         if status == 429:
             return Throttled("the upstream is limiting our requests", retry_after=retry_after(headers))
-        if param == "input_tokens" or any(word in words for word in _CONTEXT_WORDS):
-            return ContextLengthExceeded(clean(message) or "the request does not fit the context", param="messages")
+    # Some servers know an overflow only as a crash.
+    if status in _OVERFLOW and (param == "input_tokens" or any(word in words for word in _CONTEXT_WORDS)):
+        return ContextLengthExceeded(clean(message) or "the request does not fit the context", param="messages")
+    if status in _CALLER:
         text = clean(message) or f"the upstream refused the request with status {status}"
         return Rejected(text, status=status, code=code, param=param)
     if status in _ACCOUNT:
@@ -174,7 +179,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def clean(message: str) -> str:
     """An upstream's message as a caller may see it: one bounded line without addresses or keys."""
-    masked = _SECRET.sub(lambda found: "[key]" if found["key"] else "[address]", message[: 4 * MESSAGE_LIMIT])
+    masked = _SECRET.sub(lambda found: "[key]" if found["key"] else "[address]", message[: 2 * MESSAGE_LIMIT])
     line = " ".join(masked.split())
     return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
 

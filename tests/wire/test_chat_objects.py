@@ -64,7 +64,7 @@ def test_an_answer_of_another_dialect_is_built_as_openai_would() -> None:
 
 
 def test_refusals_annotations_and_unknown_stops() -> None:
-    events = [
+    events: list[Event] = [
         Text("no", refusal=True),
         Text("", extra={"annotations": [{"a": 1}]}),
         Finish("content_filter", 0, "policy"),

@@ -162,7 +162,7 @@ def test_lists_of_unknown_fields_come_together_once() -> None:
     events = [Text("a", extra={"annotations": [1]}), Text("", extra={"annotations": [2], "audio": {"id": "x"}})]
     assert deltas(*events) == [
         {"content": "a"},
-        {"content": "", "audio": {"id": "x"}},
+        {"audio": {"id": "x"}},
         {"annotations": [1, 2]},
     ]
     assert deltas(Text("", extra={"annotations": [1]})) == [{"annotations": [1]}]

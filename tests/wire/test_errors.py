@@ -57,12 +57,18 @@ def test_each_status_blames_the_right_party(status: int, kind: type[GatewayError
 )
 def test_an_overflow_is_told_apart_so_that_a_larger_window_is_tried(message: str) -> None:
     assert isinstance(error_of(400, message), ContextLengthExceeded)
+    assert isinstance(error_of(500, message), ContextLengthExceeded)
+    assert isinstance(error_of(502, message), ServerFault)
 
 
 @pytest.mark.parametrize("status", [400, 429])
 def test_a_spend_limit_is_our_account_and_not_the_caller_or_a_throttle(status: int) -> None:
     assert isinstance(error_of(status, "no", code="insufficient_quota"), AccountFault)
     assert isinstance(error_of(status, "You exceeded your current quota, please check your plan"), AccountFault)
+
+
+def test_a_model_missing_there_is_our_configuration_whatever_the_status() -> None:
+    assert isinstance(error_of(400, "no such model", code="model_not_found"), AccountFault)
 
 
 def test_a_tool_that_is_about_billing_is_not_an_account_problem() -> None:
