@@ -61,8 +61,8 @@ STATUS_OF_WORD: Final[Mapping[str, int]] = {
 }
 """HTTP status of the `type` or `code` words that servers put into error objects; all lower case."""
 
-_CALLER: Final = frozenset({400, 409, 412, 413, 422})
-_OVERFLOW: Final = _CALLER | {500}
+_SPENT: Final = frozenset({400, 413, 422, 429})
+_OVERFLOW: Final = frozenset({400, 413, 422, 500})  # some servers know an overflow only as a crash
 _ACCOUNT: Final[Mapping[int, str]] = {
     401: "the upstream did not accept our credentials",
     402: "the upstream refused for reasons of billing",
@@ -123,17 +123,12 @@ def error_of(
     words = f"{code or ''} {kind or ''} {message[:4096]}".lower()
     if status == 400 and code == "model_not_found":
         status = 404
-    if status in _CALLER or status == 429:
-        if code in _QUOTA_CODES or kind in _QUOTA_CODES or any(word in words for word in _QUOTA_WORDS):
-            return AccountFault("the upstream refused for reasons of quota or billing")
-        if status == 429:
-            return Throttled("the upstream is limiting our requests", retry_after=retry_after(headers))
-    # Some servers know an overflow only as a crash.
-    if status in _OVERFLOW and (param == "input_tokens" or any(word in words for word in _CONTEXT_WORDS)):
+    if status in _SPENT and ({code, kind} & _QUOTA_CODES or _any(_QUOTA_WORDS, words)):
+        return AccountFault("the upstream refused for reasons of quota or billing")
+    if status in _OVERFLOW and (param == "input_tokens" or _any(_CONTEXT_WORDS, words)):
         return ContextLengthExceeded(clean(message) or "the request does not fit the context", param="messages")
-    if status in _CALLER:
-        text = clean(message) or f"the upstream refused the request with status {status}"
-        return Rejected(text, status=status, code=code, param=param)
+    if status == 429:
+        return Throttled("the upstream is limiting our requests", retry_after=retry_after(headers))
     if status in _ACCOUNT:
         return AccountFault(_ACCOUNT[status])
     if status in (503, 529):
@@ -141,7 +136,8 @@ def error_of(
     if status >= 500 or status == 408:
         return ServerFault(f"the upstream failed with status {status}")
     if status >= 400:
-        return Rejected(clean(message) or f"the upstream answered {status}", status=status, code=code, param=param)
+        text = clean(message) or f"the upstream refused the request with status {status}"
+        return Rejected(text, status=status, code=code, param=param)
     return BadReply(f"the upstream answered with the unexpected status {status}")
 
 
@@ -182,6 +178,10 @@ def clean(message: str) -> str:
     masked = _SECRET.sub(lambda found: "[key]" if found["key"] else "[address]", message[: 2 * MESSAGE_LIMIT])
     line = " ".join(masked.split())
     return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
+
+
+def _any(words: tuple[str, ...], text: str) -> bool:
+    return any(word in text for word in words)
 
 
 def _number(text: str | None) -> float | None:
