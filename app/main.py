@@ -141,7 +141,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         clock = SystemClock()
         registry = new_registry()
         metrics = Metrics(registry)
-        tasks = TaskOwner(_log_error)
+        tasks, watchers = TaskOwner(_log_error), TaskOwner(_log_error)
         stack.push_async_callback(tasks.cancel)
         store = await stack.enter_async_context(
             open_store(_secret(settings.redis_url), settings.data_dir, observer=metrics.store_call)
@@ -163,12 +163,13 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             clock,
         )
         discovery, simulated = await _discovered(settings, gateway, stack, clock)
-        tasks.spawn(discovery.run(), "discovery")
-        tasks.spawn(watch_lag(metrics.event_loop_lag.observe), "event loop lag")
         stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
+        stack.push_async_callback(watchers.cancel)  # they never end by themselves, so nothing is to be awaited
+        watchers.spawn(discovery.run(), "discovery")
+        watchers.spawn(watch_lag(metrics.event_loop_lag.observe), "event loop lag")
         for upstream in gateway.upstreams.values():
             if isinstance(upstream, VllmUpstream):
-                tasks.spawn(upstream.watch(), f"probe {upstream.name}")
+                watchers.spawn(upstream.watch(), f"probe {upstream.name}")
         front = _front(
             settings,
             door,

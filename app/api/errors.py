@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from app.api.inbound import Headers, Inbound
@@ -24,7 +25,7 @@ def error_headers(error: GatewayError, request_id: str, body: bytes) -> Headers:
         (b"x-request-id", request_id.encode()),
     ]
     if error.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after + 0.5))).encode()))
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if error.client_may_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.client_may_retry else b"false"))
     if isinstance(error, RequestTooLarge):
