@@ -259,7 +259,7 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "comments or empty lines, never any content", lambda s, w, f: bends.frozen(s, _ping(w), f.seconds, f.size or 50)
     ),
     "stall": Kind("some content, then nothing", lambda s, w, f: bends.stop_at(s, w, f.at, (Hang(),))),
-    "slow_drip": Kind("`size` bytes (7) every `seconds`", lambda s, w, f: bends.dripped(s, f.size or 7, f.seconds)),
+    "slow_drip": Kind("`size` bytes (48) every `seconds`", lambda s, w, f: bends.dripped(s, f.size or 48, f.seconds)),
     # ends
     "cut": Kind("the connection closes in the middle of a token", lambda s, w, f: bends.cut(s, w, f.at, end=Break())),
     "cut_reset": Kind(

@@ -1,9 +1,13 @@
 """Runs simulated servers: one for a test or the command line, and the three tiers for `make run` without a model.
 
-async with simulate("ollama") as sim:
-    sim.fault_next("cut", times=2)
-    ... sim.base_url ...
-    assert sim.requests[-1].disconnected
+In a test:
+
+    async with simulate("ollama") as sim:
+        sim.fault_next("cut", times=2)
+        ... sim.base_url ...
+        assert sim.requests[-1].disconnected
+
+What a server does is `simulated`; where the command line puts them is told here.
 """
 
 from __future__ import annotations

@@ -52,8 +52,7 @@ def speak(manner: Manner, request: Request, start: Start, thought: Thought, mode
 def _stream(manner: Manner, request: Request, events: Iterable[Event], model: SimModel) -> Script:
     writer = manner.codec.writer(request)
     frames = [data for event in events if (data := writer.write(event))]
-    if last := writer.end():
-        frames.append(last)
+    frames.append(writer.end())
     if manner.retouch:
         frames = manner.retouch(frames, True)
     first = _wait(model.first_token)
