@@ -30,6 +30,7 @@ Json = dict[str, Any]
 _CACHE: Final = ("cache_control", "prompt_cache_breakpoint")
 _THINKING: Final = ("reasoning_content", "reasoning", "thinking_blocks")
 _ALWAYS: Final = frozenset({"model", "messages", "stream"})
+_ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 
 
@@ -53,6 +54,10 @@ _Ignored = dict[str, None]
 
 def _same(request: Request) -> tuple[Json, _Ignored]:
     body = {name: value for name, value in request.body.items() if value is not None}
+    if not request.tools:
+        # They say nothing without tools, and strict servers refuse them.
+        for name in _ABOUT_TOOLS:
+            body.pop(name, None)
     if is_legacy(body):
         for name in ("functions", "function_call"):
             body.pop(name, None)

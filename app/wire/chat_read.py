@@ -21,7 +21,6 @@ from app.wire.fields import parse
 from app.wire.sse import SseDecoder
 
 MAX_DEPTH: Final = 128
-MAX_CHOICES: Final = 128
 _CLOCK: Final = SystemClock()
 
 
@@ -67,11 +66,11 @@ def start_of(reply: dict[str, Any], request: Request, card: Card, outgoing: Outg
     )
 
 
-def choice_index(value: Any, default: int) -> int:
-    if value is None:
-        return default
-    if type(value) is int and 0 <= value < MAX_CHOICES:
-        return value
+def choice_index(value: Any, default: int, request: Request) -> int:
+    """Which choice it is. One that was not asked for has no place in the answer."""
+    index = default if value is None else value
+    if type(index) is int and 0 <= index < request.n:
+        return index
     raise BadReply("the index of a choice is not what it must be")
 
 
@@ -169,7 +168,7 @@ class ChatReader:
             if self._start is None:
                 self._start = start_of(chunk, self._request, self._card, self._outgoing)
                 events.append(self._start)
-            index = choice_index(choice.get("index"), 0)
+            index = choice_index(choice.get("index"), 0, self._request)
             known = self._choices.get(index)
             if known is None:
                 known = self._choices[index] = ChoiceReader(index, self._request)

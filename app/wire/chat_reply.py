@@ -27,7 +27,7 @@ def read_reply(body: bytes, request: Request, card: Card, outgoing: Outgoing) ->
     error = error_in(reply)
     if error is not None:
         raise error
-    choices = _choices(reply)
+    choices = _choices(reply, request)
     start = start_of(reply, request, card, outgoing)
     events: list[Event] = [start]
     for index, choice in choices.items():
@@ -45,7 +45,7 @@ def read_reply(body: bytes, request: Request, card: Card, outgoing: Outgoing) ->
     return events
 
 
-def _choices(reply: Json) -> dict[int, Json]:
+def _choices(reply: Json, request: Request) -> dict[int, Json]:
     choices = reply.get("choices")
     if type(choices) is not list:
         raise BadReply("the reply has no choices")
@@ -53,7 +53,7 @@ def _choices(reply: Json) -> dict[int, Json]:
     for position, choice in enumerate(choices):
         if type(choice) is not dict:
             raise BadReply("a choice of the reply is not an object")
-        index = choice_index(choice.get("index"), position)
+        index = choice_index(choice.get("index"), position, request)
         if index in found:
             raise BadReply("two choices of the reply have the same index")
         found[index] = choice

@@ -156,6 +156,11 @@ def test_a_legacy_caller_is_served_with_tools() -> None:
     assert ignored(request, drop={"parallel_tool_calls"}) == set(), "only we had added it"
 
 
+def test_no_tools_are_sent_as_nothing() -> None:
+    assert set(sent(ask(tools=[], tool_choice="auto", parallel_tool_calls=True))) == {"model", "messages", "stream"}
+    assert "functions" not in sent(ask(functions=[]))
+
+
 def test_a_legacy_history_without_functions_is_translated_too() -> None:
     turns = [
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
