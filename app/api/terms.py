@@ -15,7 +15,6 @@ from app.telemetry.trace import trace_of
 PRIORITIES: Final = ("interactive", "batch")
 TEXT_MAX: Final = 256
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
-DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 WITHOUT_EFFECT: Final = tuple(
     f"x-tierway-{name}".encode()
     for name in ("session", "max-cost", "session-max-cost", "cache", "resumable", "continue", "context")
@@ -28,7 +27,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
     return Terms(
         request_id=inbound.request_id,
         root_id=inbound.request_id,
-        deadline=inbound.started + (timeout or DEFAULT_TIMEOUT_SECONDS),
+        deadline=None if timeout is None else inbound.started + timeout,
         trace_parent=trace_of(inbound.header(b"traceparent")).header,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
         agent=_text(inbound, b"x-tierway-agent"),

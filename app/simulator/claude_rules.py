@@ -55,16 +55,15 @@ def blocks(content: Any) -> list[Body]:
 
 
 def _required(asked: Asked) -> Iterator[str]:
-    body = asked.body
-    if type(body.get("max_tokens")) is not int:
-        wrong = "Input should be a valid integer" if "max_tokens" in body else "Field required"
+    wanted, most = asked.body.get("max_tokens"), asked.rules.max_output
+    if type(wanted) is not int:
+        wrong = "Input should be a valid integer" if "max_tokens" in asked.body else "Field required"
         yield f"max_tokens: {wrong}"
-        return
-    if body["max_tokens"] < 1:
+    elif wanted < 1:
         yield "max_tokens: Input should be greater than or equal to 1"
-    if body["max_tokens"] > asked.rules.max_output:
-        most = f"{asked.rules.max_output}, which is the maximum allowed number of output tokens for {asked.model}"
-        yield f"max_tokens: {body['max_tokens']} > {most}"
+    elif wanted > most:
+        limit = f"{most}, which is the maximum allowed number of output tokens for {asked.model}"
+        yield f"max_tokens: {wanted} > {limit}"
     if not asked.turns():
         yield "messages: at least one message is required"
 

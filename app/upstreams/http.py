@@ -74,8 +74,8 @@ class Transport(Protocol):
 class Alarm:
     """One timer for the clocks of one attempt.
 
-    `wait` says which clock runs while we wait for the upstream, `rest` that we do not wait. When a clock runs out
-    while we wait, the body's reader wakes up with `TimedOut`.
+    `wait` says which clock runs while we wait for the upstream, `rest` that we do not wait; all clocks stand still
+    meanwhile. When one runs out while we wait, the body's reader wakes up with `TimedOut`.
     """
 
     def __init__(self, content: aiohttp.StreamReader, clocks: Clocks, started: float) -> None:
@@ -85,6 +85,7 @@ class Alarm:
         self._first_at = started + clocks.first_token
         self._idle = clocks.idle
         self._in_content = False
+        self._rested_at: float | None = None
         self._limit: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -93,13 +94,17 @@ class Alarm:
         self._in_content = came
 
     def wait(self) -> None:
-        limit = self._loop.time() + self._idle if self._in_content else self._first_at
-        self._limit = min(limit, self._total_at)
+        now = self._loop.time()
+        if self._rested_at is not None:
+            self._total_at += now - self._rested_at
+            self._first_at += now - self._rested_at
+        self._limit = min(now + self._idle if self._in_content else self._first_at, self._total_at)
         if self._timer is None or self._timer.when() > self._limit:
             self._schedule(self._limit)
 
     def rest(self) -> None:
         self._limit = None
+        self._rested_at = self._loop.time()
 
     def stop(self) -> None:
         if self._timer is not None:
