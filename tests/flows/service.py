@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import logging
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import httpx2
+import orjson
+import structlog
 import uvicorn
 import yaml
 from openai import AsyncOpenAI
@@ -19,16 +24,20 @@ from app.config.load import load
 from app.main import Application, Ready
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
+from app.telemetry.logs import configure
+
+NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(slots=True)
 class Service:
-    """A running gateway. `sims` are its upstreams by name."""
+    """A running gateway. `sims` are its upstreams by name; `log` is where its log goes."""
 
     url: str
     sims: Mapping[str, Simulated]
     ready: Ready
     server: uvicorn.Server
+    log: io.BytesIO
     clients: list[AsyncOpenAI] = field(default_factory=list)
 
     def openai(self, **options: Any) -> AsyncOpenAI:
@@ -36,6 +45,23 @@ class Service:
         client = AsyncOpenAI(**{"base_url": f"{self.url}/v1", "api_key": "any", "max_retries": 0, **options})
         self.clients.append(client)
         return client
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def lines(self, event: str = "request") -> list[dict[str, Any]]:
+        """What was logged so far: the lines of finished requests, or of another event."""
+        lines = [orjson.loads(line) for line in self.log.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that have these labels, as Prometheus would read them."""
+        async with httpx2.AsyncClient() as client:
+            text = (await client.get(f"{self.url}/metrics")).text
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        series = [line.rpartition(" ") for line in text.splitlines() if line.partition("{")[0].split(" ")[0] == name]
+        return sum(float(value) for labels_, _, value in series if all(one in labels_ for one in wanted))
 
 
 @contextlib.asynccontextmanager
@@ -45,46 +71,69 @@ async def gateway(
     sims: Mapping[str, Simulated] | None = None,
     *,
     environ: Mapping[str, str] | None = None,
+    server_options: Mapping[str, Any] = NO_OPTIONS,
     **config: Any,
 ) -> AsyncIterator[Service]:
     """A gateway over these upstreams (as the file writes them), with any other keys of the file."""
     file = folder / "tierway.yaml"
     file.write_text(yaml.safe_dump({"upstreams": {k: dict(v) for k, v in upstreams.items()}, **config}))
-    async with running({"TIERWAY_CONFIG": str(file), **(environ or {})}, folder, sims or {}) as service:
+    environ = {"TIERWAY_CONFIG": str(file), **(environ or {})}
+    async with running(environ, folder, sims or {}, server_options) as service:
         yield service
 
 
+@contextlib.contextmanager
+def logged() -> Iterator[io.BytesIO]:
+    """Everything that is logged meanwhile."""
+    root, stream = logging.getLogger(), io.BytesIO()
+    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
+    configure("info", "json", stream)
+    try:
+        yield stream
+    finally:
+        structlog.configure(**config)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
 @contextlib.asynccontextmanager
-async def running(environ: Mapping[str, str], folder: Path, sims: Mapping[str, Simulated]) -> AsyncIterator[Service]:
+async def running(
+    environ: Mapping[str, str],
+    folder: Path,
+    sims: Mapping[str, Simulated],
+    server_options: Mapping[str, Any] = NO_OPTIONS,
+) -> AsyncIterator[Service]:
     """A gateway configured by an environment alone."""
     settings = load({"TIERWAY_DATA_DIR": str(folder / "data"), **environ})
     announced: list[Ready] = []
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        Application(settings, announced.append),
-        http=GuardedProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
+    options: dict[str, Any] = {
+        "http": GuardedProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 2,
+        **server_options,
+    }
+    config = uvicorn.Config(Application(settings, announced.append), **options)
     server = uvicorn.Server(config)
     server.config.load()
-    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started:
-            await asyncio.sleep(0.005)
-            assert not task.done(), "the gateway did not start"
-        service = Service(f"http://127.0.0.1:{listener.getsockname()[1]}", sims, announced[0], server)
-        yield service
-        for client in service.clients:
-            await client.close()
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
+    with logged() as log:
+        task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started:
+                await asyncio.sleep(0.005)
+                assert not task.done(), "the gateway did not start"
+            service = Service(f"http://127.0.0.1:{listener.getsockname()[1]}", sims, announced[0], server, log)
+            yield service
+            for client in service.clients:
+                await client.close()
+        finally:
+            server.should_exit = True
+            await task
+            listener.close()
 
 
 @contextlib.asynccontextmanager
