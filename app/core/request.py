@@ -14,8 +14,9 @@ from app.core.messages import Format, Message, Tool, ToolChoice
 class Terms:
     """How the caller wants to be served: from the `x-tierway-*` headers, the key's policy and the request's parent.
 
-    `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree of requests this
-    one belongs to; a request of a client is its own root at depth 0. `ignored` names headers that had no effect.
+    `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
+    of requests this one belongs to; a request of a client is its own root at depth 0. `ignored` names headers that had
+    no effect.
     """
 
     request_id: str

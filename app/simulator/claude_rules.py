@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.wire.messages_rules import NEW_VERSION, Rules
+from app.wire.messages.rules import NEW_VERSION, Rules
 
 Body = dict[str, Any]
 _SAMPLING: Final = ("temperature", "top_p", "top_k")

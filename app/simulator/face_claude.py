@@ -29,7 +29,7 @@ from app.simulator.script import Queue, Script, json_reply, whole
 from app.simulator.speak import LIMITS, Manner, speak, terms
 from app.simulator.wires import Json, Problem
 from app.wire import messages
-from app.wire.messages_rules import EFFORTS, NEW_VERSION, OLD_VERSION, Rules, rules_for
+from app.wire.messages.rules import EFFORTS, NEW_VERSION, OLD_VERSION, Rules, rules_for
 
 MADE: Final = "2026-05-28T20:26:40Z"
 PING: Final = wires.CLAUDE.encode({"type": "ping"})

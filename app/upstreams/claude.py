@@ -21,8 +21,8 @@ from app.core.request import EmbeddingRequest, Embeddings, Request
 from app.upstreams.converse import BASE_HEADERS, converse, fetch
 from app.upstreams.http import Call, Clocks, Transport
 from app.wire import messages
-from app.wire.messages_errors import parse
-from app.wire.messages_rules import NEW_VERSION, Rules, line_of, rules_from_capabilities, supported
+from app.wire.messages.errors import parse
+from app.wire.messages.rules import NEW_VERSION, Rules, line_of, rules_from_capabilities, supported
 
 BASE_URL: Final = "https://api.anthropic.com"
 PAGE: Final = 1_000

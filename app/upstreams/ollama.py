@@ -22,7 +22,7 @@ from app.upstreams.converse import BASE_HEADERS, converse, fetch
 from app.upstreams.http import Call, Clocks, Transport
 from app.upstreams.sizes import complexity_of, parameters_from_name
 from app.wire import ollama
-from app.wire.ollama_models import Listed, Shown, read_running, read_show, read_tags, read_version, write_show
+from app.wire.ollama.models import Listed, Shown, read_running, read_show, read_tags, read_version, write_show
 
 COLD_START: Final = 300.0
 LARGEST_WINDOW: Final = 32_768  # unless configured: a window costs memory whether it is used or not

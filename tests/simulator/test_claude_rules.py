@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.simulator.claude_rules import Asked, complaint
-from app.wire.messages_rules import NEW_VERSION, OLD_VERSION, rules_for
+from app.wire.messages.rules import NEW_VERSION, OLD_VERSION, rules_for
 
 OLD, FORCING, NEW = "claude-sonnet-4-5", "claude-haiku-5-5", "claude-opus-5-5"
 USE = {"type": "tool_use", "id": "t1", "name": "w", "input": {}}

@@ -29,7 +29,7 @@ from app.core.request import EmbeddingRequest, Request, Terms
 from app.core.upstream import Upstream
 from app.upstreams.claude import MAX_PAGES, TOP, ClaudeUpstream
 from app.upstreams.http import Clocks, Transport
-from app.wire.messages_rules import Rules, rules_for
+from app.wire.messages.rules import Rules, rules_for
 from tests.upstreams.web import Fake, as_json, question, serving
 from tests.wire.messages_cases import begun, ended, sse, text
 

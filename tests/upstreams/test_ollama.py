@@ -21,7 +21,7 @@ from app.core.request import EmbeddingRequest, Request, Terms
 from app.core.upstream import Upstream
 from app.upstreams.http import Clocks, Transport
 from app.upstreams.ollama import OllamaUpstream, abilities_of, window_of
-from app.wire.ollama_models import Shown
+from app.wire.ollama.models import Shown
 
 TERMS = Terms("req-1", "req-1", trace_parent="00-1-2-01")
 CARD = Card(
