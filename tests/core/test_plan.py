@@ -1,0 +1,29 @@
+"""A plan is a value: equal decisions compare equal, and nobody downstream can change one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from app.core.plan import Candidate, Excluded, Plan
+from tests.core.nouns import card
+
+
+def test_equal_decisions_are_equal_plans() -> None:
+    """Explaining a decision again must give the same decision."""
+
+    def made() -> Plan:
+        return Plan((Candidate(card("gpu/qwen"), "local"),), "cost", (Excluded("claude/opus", "it is not local"),))
+
+    assert made() == made()
+
+
+def test_a_plan_cannot_be_changed() -> None:
+    """The plan of a record must be the plan that was walked."""
+    plan = Plan((Candidate(card("gpu/qwen"), "local"),), "cost")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.strategy = "quality"  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.candidates[0].reason = "another"  # type: ignore[misc]
+    assert (plan.tier, plan.score, plan.excluded) == (None, None, ())

@@ -1,0 +1,41 @@
+"""What a caller wants, as a value that no later step can change."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from app.core.card import Ability
+from app.core.request import Embeddings, Request, Terms
+from tests.core.nouns import chat, embedding
+
+
+def test_a_request_goes_by_the_id_of_its_terms() -> None:
+    """The id is what a user finds an answer by, in headers, logs and upstreams."""
+    own = Terms("req-7", "req-1", parent_id="req-1", depth=1)
+    assert chat(terms=own).id == "req-7"
+    assert embedding(terms=own).id == "req-7"
+
+
+def test_the_least_a_request_needs_is_a_model_of_its_kind() -> None:
+    """A chat must never be planned on an embedder, nor the other way round."""
+    plain = Request("auto", (), Terms("a", "a"), "chat", {})
+    assert plain.needs == {Ability.CHAT}
+    assert embedding().needs == {Ability.EMBEDDINGS}
+
+
+def test_a_request_cannot_be_changed() -> None:
+    """What the caller sent is never edited silently."""
+    for value, field in ((chat(), "model"), (embedding(), "inputs"), (Terms("a", "a"), "deadline")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, field, "another")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Embeddings((), "m", None).model = "another"  # type: ignore[misc]
+
+
+def test_defaults_are_what_openai_means_by_nothing_said() -> None:
+    plain = chat()
+    assert (plain.n, plain.stream, plain.max_tokens, plain.logprobs) == (1, False, None, None)
+    assert plain.hints == {}
+    assert plain.hints is not chat().hints
