@@ -36,6 +36,8 @@ async def _simulate(kinds: tuple[str, ...], host: str) -> None:
             except OSError as error:
                 fail(f"Port {PORTS[kind]} for {kind} cannot be had: {error.strerror}.")
             click.echo(f"{kind:<10} {server.base_url}   ({VARIABLES[kind]}={server.base_url})")
+        if "anthropic" in kinds:
+            click.echo("The fake Claude wants a key: set ANTHROPIC_API_KEY to anything.")
         click.echo("Faults: GET /_sim/faults lists them, POST /_sim/faults sets them. Stop with Ctrl-C.")
         stop = asyncio.Event()
         for name in (signal.SIGINT, signal.SIGTERM):

@@ -19,6 +19,7 @@ from app.core.errors import (
     ContextLengthExceeded,
     GatewayError,
     Rejected,
+    RequestTooLarge,
     ServerFault,
     Throttled,
 )
@@ -137,7 +138,7 @@ def error_of(
         return ServerFault(f"the upstream failed with status {status}")
     if status >= 400:
         text = clean(message) or f"the upstream refused the request with status {status}"
-        return Rejected(text, status=status, code=code, param=param)
+        return RequestTooLarge(text) if status == 413 else Rejected(text, status=status, code=code, param=param)
     return BadReply(f"the upstream answered with the unexpected status {status}")
 
 

@@ -13,6 +13,7 @@ from app.core.errors import (
     ContextLengthExceeded,
     GatewayError,
     Rejected,
+    RequestTooLarge,
     ServerFault,
     Throttled,
 )
@@ -31,7 +32,7 @@ from app.wire.errors import MESSAGE_LIMIT, clean, error_from, error_of, retry_af
         (405, AccountFault),
         (408, ServerFault),
         (409, Rejected),
-        (413, Rejected),
+        (413, RequestTooLarge),
         (418, Rejected),
         (422, Rejected),
         (429, Throttled),

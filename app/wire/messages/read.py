@@ -122,7 +122,7 @@ class _MessageReader:
         kind = event.get("type")
         handler = self._handlers.get(kind) if isinstance(kind, str) else None
         if handler is None:
-            if kind == "error" and not self.done:
+            if (kind == "error" or (kind is None and event.get("error"))) and not self.done:
                 raise error_in(event)
             return []
         if self.done:

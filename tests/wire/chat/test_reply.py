@@ -15,6 +15,7 @@ from app.core.errors import (
     GatewayError,
     Incomplete,
     Rejected,
+    RequestTooLarge,
     ServerFault,
     Throttled,
 )
@@ -193,7 +194,7 @@ FASTAPI = {"detail": [{"loc": ["body", "tools"], "msg": "Extra inputs are not pe
         ),
         (400, VLLM_LONG, ContextLengthExceeded, "maximum context length is 512"),
         (400, LLAMA_LONG, ContextLengthExceeded, "..."),
-        (413, b"", Rejected, "413"),
+        (413, b"", RequestTooLarge, "413"),
         (422, FASTAPI, Rejected, "tools: Extra inputs are not permitted; odd; x"),
         (422, {"detail": "Unexpected keys in the request: {'seed'}"}, Rejected, "Unexpected keys"),
         (400, {"message": "flat"}, Rejected, "flat"),

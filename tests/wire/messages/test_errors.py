@@ -22,6 +22,7 @@ from app.core.errors import (
     InvalidValue,
     ModelNotFound,
     Rejected,
+    RequestTooLarge,
     ServerFault,
     Throttled,
     UpstreamFailed,
@@ -62,7 +63,7 @@ def body(kind: str, message: str = "m", **details: Any) -> bytes:
         (403, body("permission_error"), AccountFault),
         (404, body("not_found_error"), AccountFault),
         (409, body("conflict_error"), Rejected),
-        (413, body("request_too_large"), Rejected),
+        (413, body("request_too_large"), RequestTooLarge),
         (422, body("invalid_request_error"), Rejected),
         (429, body("rate_limit_error"), Throttled),
         (429, body("rate_limit_error", error_code="ramp_limit_exceeded"), Throttled),
@@ -88,9 +89,9 @@ def test_how_long_to_wait_is_kept() -> None:
 
 
 def test_a_rejection_says_what_was_wrong_and_with_which_status() -> None:
-    error = read_error(413, {}, body("request_too_large", "Too\nlarge"))
+    error = read_error(422, {}, body("invalid_request_error", "Not\nright"))
     assert isinstance(error, Rejected)
-    assert (error.message, error.upstream_status) == ("Too large", 413)
+    assert (error.message, error.upstream_status) == ("Not right", 422)
 
 
 @given(
