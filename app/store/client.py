@@ -13,6 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import hiredis
@@ -77,7 +78,7 @@ class Store:
         make_durable: Callable[[], Awaitable[None]] | None = None,
         max_pending: int = MAX_PENDING,
     ) -> None:
-        self._address = address
+        self._address = self._configured = address
         self._timeout = timeout
         self._observer = observer
         self._make_durable = make_durable
@@ -202,7 +203,7 @@ class Store:
 
     def _flush(self) -> None:
         self._flushing = False
-        if self._link is None:
+        if self._link is None or self._link.closing:
             return
         wanted = [call for call in self._outbox if not call.future.done()]
         self._outbox.clear()
@@ -229,6 +230,9 @@ class Store:
         if kind == "NOSCRIPT" and call.script is not None:
             call.packed, call.script = pack(call.script), None
             self._post(call)
+        elif kind == "MOVED" and self._follow_to(str(error)):
+            self._outbox.append(call)
+            self._abort()
         elif kind in NOT_NOW:
             call.fail(StoreUnavailable(f"The store cannot serve now ({kind}).", retry_after=1))
             if kind == "READONLY":  # a failover: the name may lead to the new primary
@@ -237,6 +241,14 @@ class Store:
             ours = InternalError("The store refused a command.")
             ours.__cause__ = error
             call.fail(ours)
+
+    def _follow_to(self, moved: str) -> bool:
+        """All our keys share one slot of a cluster, so one address at a time is enough."""
+        host, _, port = moved.rpartition(" ")[2].rpartition(":")
+        if not (port.isdecimal() and len(port) < 6 and 0 < int(port) < 1 << 16):
+            return False
+        self._address = replace(self._address, path=None, host=host or self._address.host, port=int(port))
+        return True
 
     def _expire(self) -> None:
         """Fails what is due. A link on which nothing came for twice a call's time is given up."""
@@ -294,6 +306,7 @@ class Store:
             try:
                 return await self._connect()
             except Unreachable as error:
+                self._address = self._configured
                 if not self._down and loop.time() >= give_up:
                     self._down = True
                     log.warning("the store is away: %s", error)

@@ -7,6 +7,7 @@ kernel for exactly as long as that process (or one it forked) lives: no second s
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from app.store import launch
+from app.store.disk import has_room
 from app.store.errors import StoreUnusable
 
 LONGEST_SOCKET: Final = 100  # sun_path has 104 bytes on some systems, 108 on others
@@ -77,7 +80,7 @@ class Folder:
     def command(self) -> list[str]:
         """The program to run."""
         settings = [word for pair in SETTINGS for word in pair]
-        sync = "always" if self.always else "no"  # not `everysec`: see `sync`
+        sync = "always" if self.always else "no"  # not `everysec`: see `disk`
         return [find_server(), *settings, "--dir", str(self.path), "--unixsocket", self.socket, "--appendfsync", sync]
 
     def lock(self, name: str) -> int | None:
@@ -85,17 +88,21 @@ class Folder:
         file = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(file)
             return None
+        except OSError:
+            os.close(file)
+            raise
         return file
 
     def kill_survivors(self) -> None:
         """Ends a server (or its fork) whose supervisor is gone. Only right while `server.lock` is found held: then the
         process group named in it still exists, and its number cannot have passed to another."""
         with contextlib.suppress(OSError, ValueError):
-            group = int((self.path / "server.lock").read_bytes())
-            os.killpg(group, signal.SIGKILL)
+            group, namespace = (self.path / "server.lock").read_text().split()
+            if namespace == launch.namespace():
+                os.killpg(int(group), signal.SIGKILL)
 
     def open_log(self) -> int:
         """For the server to write to; what the one before wrote is kept beside it."""
@@ -121,6 +128,8 @@ def prepare(data_dir: Path) -> Folder:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
+        if not has_room(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         probe = path / f".probe-{os.getpid()}"
         probe.write_bytes(b"can be written")
         probe.unlink()

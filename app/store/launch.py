@@ -23,10 +23,18 @@ def die_with_parent(parent: int, prctl: Callable[[int, int], int], getppid: Call
         raise SystemExit("the parent is gone")
 
 
+def namespace() -> str:
+    """Where a process id means what it says: containers that share a folder do not share their process ids."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "-"
+
+
 def sign(lock: int) -> None:
     """Writes our id into the lock that the server will hold, so that whoever finds it held knows by whom."""
     os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    os.pwrite(lock, f"{os.getpid()} {namespace()}".encode(), 0)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -54,6 +54,11 @@ class Link(asyncio.Protocol):
     def lost(self) -> bool:
         return self._transport is None
 
+    @property
+    def closing(self) -> bool:
+        """Lost, or about to be: what is written now goes nowhere."""
+        return self._transport is None or self._transport.is_closing()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses
 

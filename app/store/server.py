@@ -22,9 +22,9 @@ from app.core.errors import StoreUnavailable
 from app.core.tasks import TaskOwner
 from app.store import folder as folders
 from app.store import launch
+from app.store.disk import keep_safe
 from app.store.errors import StoreUnusable
 from app.store.link import pack
-from app.store.sync import keep_synced
 
 START_SECONDS: Final = 10.0
 LOAD_SECONDS: Final = 60.0
@@ -86,11 +86,21 @@ class EmbeddedServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DURABLE_SECONDS):
                 while True:
-                    with contextlib.suppress(Gone):
-                        async with _talk(self.socket) as (reader, writer):
-                            return await _ask(reader, writer, "CONFIG", "SET", "appendfsync", "always")
+                    if await self._configure("appendfsync", "always"):
+                        return
                     await asyncio.sleep(STEP_SECONDS)
         raise StoreUnavailable("The store cannot be made durable now.", retry_after=1)
+
+    async def _refuse_writes(self, on: bool) -> bool:
+        """By asking for a replica, which there is none of."""
+        return await self._configure("min-replicas-to-write", str(int(on)))
+
+    async def _configure(self, name: str, value: str) -> bool:
+        with contextlib.suppress(Gone):
+            async with _talk(self.socket) as (reader, writer):
+                await _ask(reader, writer, "CONFIG", "SET", name, value)
+                return True
+        return False
 
     # --- keeping it ---------------------------------------------------------------------------------------------------
 
@@ -128,11 +138,11 @@ class EmbeddedServer:
         while True:
             began = loop.time()
             self._process = await self._launch()
-            syncing = self._tasks.spawn(keep_synced(self._folder.path), "store-sync")
+            safe = self._tasks.spawn(keep_safe(self._folder.path, self._refuse_writes), "store-disk")
             try:
                 await self._run(self._process, ready)
             finally:
-                syncing.cancel()
+                safe.cancel()
                 await self._stop(self._process)
                 self._process = None
             if not ready.done():

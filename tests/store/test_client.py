@@ -269,6 +269,43 @@ async def test_closing_fails_what_waits(tmp_path: Path) -> None:
             await store.call("PING")
 
 
+async def test_on_a_cluster_the_node_that_holds_our_keys_is_found(tmp_path: Path) -> None:
+    """REDIS_URL names any node; all keys are on one of them, and after a failover on another."""
+    held: list[bytes] = []
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            held.append(data)
+            writer.write(b"+PONG\r\n" if b"PING" in data else b"+HELD\r\n" * data.count(b"ECHO"))
+        writer.close()
+
+    holder = await asyncio.start_server(hold, "127.0.0.1", 0)
+    port = holder.sockets[0].getsockname()[1]
+
+    def elsewhere(command: list[bytes]) -> bytes | None:
+        return f"-MOVED 7 127.0.0.1:{port}\r\n".encode() if command[0] == b"ECHO" else ok(command)
+
+    async with puppet(tmp_path, elsewhere) as server:
+        async with opened(server) as store:
+            assert await asyncio.gather(*(store.call("ECHO", str(i)) for i in range(3))) == [b"HELD"] * 3
+            assert await store.call("ECHO", "x") == b"HELD"
+            assert len(server.heard) == 3
+            holder.close()
+            server.answer = ok
+            assert store._link is not None
+            store._link.abort()  # the node dies: back to the one that was named
+            assert await store.call("ECHO", "x", again=True) == b"OK"
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("where", ["", "nowhere", "127.0.0.1:port", "127.0.0.1:0", "127.0.0.1:99999"])
+async def test_a_redirection_that_makes_no_sense_is_unavailable(tmp_path: Path, where: str) -> None:
+    async with puppet(tmp_path) as server, opened(server) as store:
+        server.answer = lambda _: f"-MOVED 7 {where}\r\n".encode()
+        with pytest.raises(StoreUnavailable, match="MOVED"):
+            await store.call("PING")
+
+
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 

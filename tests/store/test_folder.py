@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.store import folder as folders
+from app.store import launch
 from app.store.errors import StoreUnusable
 from app.store.folder import find_server, prepare
 
@@ -64,14 +66,28 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
     assert folder.lock("holder.lock") is not None
 
 
+def test_a_folder_that_knows_no_locks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for whoever holds a lock that cannot exist would never end."""
+
+    def flock(file: int, how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="No locks"):
+        prepare(tmp_path).lock("holder.lock")
+
+
 def test_a_survivor_is_ended_with_all_its_forks(tmp_path: Path) -> None:
     """A server that rewrites its file has a fork; both hold the lock."""
     folder = prepare(tmp_path)
     lock = folder.lock("server.lock")
     assert lock is not None
     with subprocess.Popen(["/bin/sh", "-c", "sleep 60 & wait"], pass_fds=(lock,), start_new_session=True) as process:
-        os.pwrite(lock, str(process.pid).encode(), 0)
+        os.pwrite(lock, f"{process.pid} another-container".encode(), 0)
+        folder.kill_survivors()  # the same number there is somebody else here
+        os.pwrite(lock, f"{process.pid} {launch.namespace()}".encode(), 0)
         os.close(lock)
+        assert process.poll() is None
         assert folder.lock("server.lock") is None
         folder.kill_survivors()
         assert process.wait(10) == -signal.SIGKILL

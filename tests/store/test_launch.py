@@ -37,7 +37,7 @@ def test_the_server_dies_with_its_parent(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        until(lambda: lock.read_bytes() == str(child).encode())
+        until(lambda: lock.read_text().split() == [str(child), launch.namespace()])
         assert alive(child)
         parent.kill()
     until(lambda: not alive(child))
@@ -67,7 +67,7 @@ def test_it_signs_the_lock_and_becomes_the_server(tmp_path: Path) -> None:
     ) as process:
         output, _ = process.communicate(timeout=20)
     assert output == b"served\n"
-    assert os.pread(lock, 100, 0) == str(process.pid).encode()
+    assert os.pread(lock, 100, 0).decode() == f"{process.pid} {launch.namespace()}"
     os.close(lock)
 
 
@@ -88,5 +88,13 @@ def test_a_system_without_parent_death_signals_serves_too(
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     launch.main([str(os.getppid()), str(lock), "/bin/server", "--port", "0"])
     assert ran == [["/bin/server", "--port", "0"]]
-    assert (tmp_path / "lock").read_bytes() == str(os.getpid()).encode()
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()} {launch.namespace()}"
     os.close(lock)
+
+
+def test_a_system_without_namespaces_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def readlink(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    assert launch.namespace() == "-"

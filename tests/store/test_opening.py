@@ -41,5 +41,5 @@ async def test_when_the_store_cannot_be_used_its_server_is_stopped(tmp_path: Pat
     with pytest.raises(StoreUnusable, match="another release"):
         async with open_store(None, tmp_path):
             raise AssertionError
-    pid = int((tmp_path / "store/server.lock").read_text())
+    pid = (tmp_path / "store/server.lock").read_text().split()[0]
     assert not Path(f"/proc/{pid}").exists()

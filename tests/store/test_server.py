@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import StoreUnavailable
+from app.store import disk, launch
 from app.store import server as servers
 from app.store.address import Address
 from app.store.client import Store
@@ -41,7 +43,7 @@ asyncio.run(main())
 
 
 def server_pid(data: Path) -> int:
-    return int((data / "store/server.lock").read_text() or 0)
+    return int(((data / "store/server.lock").read_text() or "0").split()[0])
 
 
 @contextlib.asynccontextmanager
@@ -180,7 +182,7 @@ async def test_a_server_that_outlived_its_keeper_is_replaced_without_loss(tmp_pa
     with subprocess.Popen(
         folder.command(), stdout=subprocess.DEVNULL, pass_fds=(lock,), start_new_session=True
     ) as orphan:
-        os.pwrite(lock, str(orphan.pid).encode(), 0)
+        os.pwrite(lock, f"{orphan.pid} {launch.namespace()}".encode(), 0)
         os.close(lock)
         async with storing(tmp_path) as store:
             await store.call("SET", "k", "v")
@@ -315,3 +317,29 @@ def test_the_last_one_out_leaves_nothing_running(tmp_path: Path) -> None:
         only.stdin.close()
         assert only.wait(10) == 0
     until(lambda: not alive(pid))
+
+
+async def test_a_disk_that_fills_up_stops_writes_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys must still be readable, and all must be well once there is room."""
+    monkeypatch.setattr(disk.keep_safe, "__defaults__", (0.01,))
+    async with serving(tmp_path), storing(tmp_path) as store:
+        await store.call("SET", "k", "v")
+        room, disk_usage = False, shutil.disk_usage
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: disk_usage(path)._replace(free=1 << 40 if room else 0))
+
+        async def written() -> bool:
+            with contextlib.suppress(StoreUnavailable):
+                return bool(await store.call("SET", "k", "w") == b"OK")
+            return False
+
+        async def refused() -> bool:
+            return not await written()
+
+        await eventually(refused)
+        assert await store.call("GET", "k") in (b"v", b"w")
+        with pytest.raises(StoreUnusable, match="No space left"):
+            EmbeddedServer(tmp_path)
+        room = True
+        await eventually(written)
