@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from app.access.keys import KeyRecord, Keys, KeySpec
@@ -37,10 +38,7 @@ class FlagList(BaseModel):
 
 
 def admin_router(door: Door, keys: Keys, flags: Callable[[], Flags]) -> APIRouter:
-    def admin(request: Request) -> None:
-        door.admin(dict(request.scope["headers"]))
-
-    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(admin)])
+    router = APIRouter(prefix="/admin", tags=["admin"], route_class=behind(door))
 
     @router.get("/keys", summary="All keys, without their secrets")
     async def list_keys() -> KeyList:
@@ -65,6 +63,22 @@ def admin_router(door: Door, keys: Keys, flags: Callable[[], Flags]) -> APIRoute
         return FlagList(data=states)
 
     return router
+
+
+def behind(door: Door) -> type[APIRoute]:
+    """Routes that ask for the admin key before anything else, because FastAPI reads a body before its dependencies."""
+
+    class AdminRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def guarded(request: Request) -> Response:
+                door.admin(dict(request.scope["headers"]))
+                return await handle(request)
+
+            return guarded
+
+    return AdminRoute
 
 
 def flag_value(share: float) -> bool | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,14 +13,26 @@ from app import __version__
 from app.api.documented import document_token_paths
 from app.api.errors import error_headers, shown
 from app.api.inbound import Inbound
-from app.core.errors import GatewayError, InternalError, MethodNotAllowed, NotFound, Unprocessable
+from app.core.errors import (
+    GatewayError,
+    InternalError,
+    InvalidJson,
+    InvalidValue,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+    Unprocessable,
+)
 from app.wire.objects import write_error
 
 DESCRIPTION = "OpenAI-compatible gateway that sends each request to the cheapest model that can do it."
 
+BODY_BYTES_MAX: Final = 1_048_576
+"""Of what operators send; the token paths have their own limit."""
+
 
 def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
-    app = FastAPI(title="Tierway", version=__version__, description=DESCRIPTION, openapi_url="/openapi.json")
+    app = FastAPI(title="Tierway", version=__version__, description=DESCRIPTION, max_body_size=BODY_BYTES_MAX)
     for router in routers:
         app.include_router(router)
     for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
@@ -42,14 +55,19 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             return error
         case RequestValidationError():
             first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                return InvalidJson("The body is not valid JSON.")
             field = ".".join(str(part) for part in first["loc"][1:])
             return Unprocessable(f"{field}: {first['msg']}" if field else str(first["msg"]), param=field or None)
-        case HTTPException(status_code=405):
-            return MethodNotAllowed(f"{request.url.path} does not take {request.method} requests.")
+        case HTTPException(status_code=405, headers=headers):
+            allow = (headers or {}).get("Allow", "GET")
+            return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
             return NotFound(f"There is nothing at {request.url.path[:200]}.")
+        case HTTPException(status_code=413):
+            return RequestTooLarge(f"The body is larger than {BODY_BYTES_MAX} bytes.")
         case HTTPException(status_code=status) if status < 500:
-            return Unprocessable(str(error.detail))
+            return InvalidValue(str(error.detail))
         case _:
             return InternalError("An error of the gateway.")
 

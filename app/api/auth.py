@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from app.access.keys import same_secret
 from app.core.caller import ANONYMOUS, Caller
 from app.core.errors import InvalidApiKey, NotFound
 
@@ -42,12 +42,19 @@ class Door:
             raise InvalidApiKey("An API key is needed: send it as 'Authorization: Bearer KEY'.")
         return self._ring().authenticate(secret)
 
+    def viewer(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Who may see what there is: every caller, and the operator with the admin key."""
+        return ANONYMOUS if self._is_admin(bearer(headers)) else self.caller(headers)
+
     def admin(self, headers: Mapping[bytes, bytes]) -> None:
         """Raises `NotFound` where there is no admin key, `InvalidApiKey` where it is not this one."""
         if self._admin_key is None:
             raise NotFound("The admin endpoints are off; TIERWAY_ADMIN_KEY switches them on.")
-        if not hmac.compare_digest((bearer(headers) or "").encode(), self._admin_key.encode()):
+        if not self._is_admin(bearer(headers)):
             raise InvalidApiKey("This needs the admin key: send it as 'Authorization: Bearer KEY'.")
+
+    def _is_admin(self, secret: str | None) -> bool:
+        return self._admin_key is not None and secret is not None and same_secret(secret, self._admin_key)
 
 
 def bearer(headers: Mapping[bytes, bytes]) -> str | None:

@@ -6,8 +6,8 @@ import contextlib
 from dataclasses import dataclass
 
 from app.api.auth import Door
+from app.api.headers import whole_headers
 from app.api.inbound import Inbound
-from app.api.reply import whole_headers
 from app.api.terms import read_terms
 from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway

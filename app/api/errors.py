@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
 from app.api.inbound import Headers, Inbound
-from app.core.errors import GatewayError, InternalError, RequestTooLarge
+from app.core.errors import GatewayError, InternalError, MethodNotAllowed, RequestTooLarge, ShuttingDown
 
 WriteError = Callable[[GatewayError], bytes]
 
 
-def shown(error: Exception, request_id: str) -> GatewayError:
-    """The error a client may see: a fault of ours says the request id and nothing else."""
+def shown(error: BaseException, request_id: str) -> GatewayError:
+    """The error a client may see: a fault of ours says the request id and nothing else. Who cancels a request that has
+    its client is the server, at the end of its grace."""
+    if isinstance(error, asyncio.CancelledError):
+        return ShuttingDown("The gateway is shutting down.", retry_after=1)
     if isinstance(error, GatewayError) and not isinstance(error, InternalError):
         return error
     return InternalError(f"The gateway failed on this request. Its id is {request_id}.")
@@ -28,6 +32,8 @@ def error_headers(error: GatewayError, request_id: str, body: bytes) -> Headers:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if error.client_may_retry is not None:
         headers.append((b"x-should-retry", b"true" if error.client_may_retry else b"false"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
     if isinstance(error, RequestTooLarge):
         headers.append((b"connection", b"close"))  # the rest of the body may still be on its way
     return headers

@@ -6,6 +6,7 @@ A FastAPI route costs 0.16 ms more than this; the token paths are in its OpenAPI
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -67,8 +68,8 @@ class Front:
             await path.endpoint(inbound)
         except ClientGone:
             pass
-        except Exception as error:  # noqa: BLE001 - the last barrier: the client gets an answer, we a log line
-            if not isinstance(error, GatewayError):
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last barrier
+            if not isinstance(error, (GatewayError, asyncio.CancelledError)):
                 self._on_error(f"request {inbound.request_id}", error)
             if not inbound.answered:
                 await send_error(inbound, shown(error, inbound.request_id), path.write_error)

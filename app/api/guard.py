@@ -11,11 +11,10 @@ import contextlib
 import socket
 from typing import Any, Final
 
-import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.inbound import ABORT
-from app.core.errors import GatewayError, HeadersTooLarge, RequestTimeout
+from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
 
 HEADER_SECONDS: Final = 10.0
@@ -23,7 +22,11 @@ HEADER_BYTES_MAX: Final = 32_768
 HEADER_FIELDS_MAX: Final = 100
 SEND_BUFFER_BYTES: Final = 32_768  # Linux doubles it
 DEAD_PEER_MS: Final = 30_000
-REASONS: Final = {408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+
+
+class Refusal(Exception):
+    """Raised through the parser, so that it does not go on with a request that was refused."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -35,7 +38,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_fields = 0
         self._unparsed_bytes = 0
-        self._in_head = True
+        self._in_head = False
+        self._fresh_head = False  # it began in the data at hand, nobody knows where
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,35 +57,43 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self._fresh_head = False
         super().data_received(data)
-        if self._in_head:  # a line without an end is not shown to the parser's callbacks
+        if not self._in_head:
+            if self._head_timer is None and not self._answering:
+                self._start_timer()  # bytes that begin no request have stopped uvicorn's own timer
+        elif not self._fresh_head:  # a line without an end is not shown to the parser's callbacks
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > HEADER_BYTES_MAX:
                 self._refuse(HeadersTooLarge("The head of the request is too large."))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._fresh_head = True
         self._head_bytes = self._head_fields = self._unparsed_bytes = 0
-        if self._head_timer is None:
-            self._start_timer()
+        self._start_timer()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_fields += 1
         self._head_bytes += len(name) + len(value) + 4
         if self._head_fields > HEADER_FIELDS_MAX or self._head_bytes > HEADER_BYTES_MAX:
             self._refuse(HeadersTooLarge(f"At most {HEADER_FIELDS_MAX} header fields of {HEADER_BYTES_MAX} bytes."))
-            return
+            raise Refusal
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._head_bytes + len(self.url) > HEADER_BYTES_MAX:
+            self._refuse(HeadersTooLarge("The head of the request is too large."))
+            raise Refusal
         self._stop_timer()
         self._in_head = False
-        if self.transport.is_closing():
-            return
         extensions: dict[Any, Any] = {ABORT: self.transport.abort}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _start_timer(self) -> None:
         self._stop_timer()
@@ -94,12 +106,19 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _late(self) -> None:
         self._head_timer = None
-        if self._unparsed_bytes:
+        if self._answering:  # what is sent ahead waits its turn, and perhaps we do not even read it
+            self._start_timer()
+        elif self._in_head:
             self._refuse(RequestTimeout("The head of the request did not arrive in time."))
-        elif not self.transport.is_closing():
+        else:
             self.transport.close()
 
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP gets our error shape, too."""
+        self._refuse(InvalidValue(f"The request is not HTTP as we know it: {msg}"))
+
     def _refuse(self, error: GatewayError) -> None:
+        """Answers what never became a request, but not into the middle of another answer; and closes."""
         if self.transport.is_closing():
             return
         body = write_error(error)
@@ -107,13 +126,6 @@ class GuardedProtocol(HttpToolsProtocol):
             b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             % (error.status, REASONS[error.status], len(body))
         )
-        self.transport.write(head + body)
-        self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """What is not HTTP gets our error shape, too."""
-        message = {"message": f"The request is not HTTP as we know it: {msg}", "type": "invalid_request_error"}
-        body = orjson.dumps({"error": {**message, "param": None, "code": "invalid_value"}})
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n" % len(body)
-        self.transport.write(head + b"connection: close\r\n\r\n" + body)
+        if not self.pipeline and not (self._answering and self.cycle.response_started):
+            self.transport.write(head + body)
         self.transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -19,7 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 ABORT: Final = "tierway.abort"
 """The ASGI extension under which our server offers to cut the connection."""
-BODY_TIMEOUT_SECONDS: Final = 30.0
+STALL_SECONDS: Final = 30.0
+TRICKLE_BYTES_PER_SECOND: Final = 8_192
 DRAIN_SECONDS: Final = 5.0
 DRAIN_FACTOR: Final = 4
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -67,54 +69,44 @@ class Inbound:
             cut()
 
     async def body(self, limit: int) -> bytes:
-        """The whole body. Raises `RequestTooLarge`, `RequestTimeout` for one that stalls, `ClientGone`."""
+        """The whole body. Raises `RequestTooLarge`, `RequestTimeout` for one that stalls or drips, `ClientGone`."""
         if (encoding := self.header(b"content-encoding")) not in (None, "", "identity"):
             raise InvalidValue(f"Bodies with content-encoding {encoding!r} are not read; send it as it is.")
-        if _declared(self.headers) > limit:
-            raise await self._too_large(limit)
-        message = await self.receive()
-        if message["type"] == "http.request" and not message.get("more_body"):
-            return self._within(message.get("body", b""), limit)
+        if _declared(self.headers) > limit:  # who waits for a word before sending gets this one at once
+            raise await self._too_large(limit, more=self.header(b"expect") is None)
         parts: list[bytes] = []
-        size = 0
+        size, more = 0, True
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_SECONDS) as clock:
-                while True:
+            async with asyncio.timeout(STALL_SECONDS) as clock:
+                while more and size <= limit:
+                    message = await self.receive()
                     if message["type"] != "http.request":
                         raise ClientGone("The client left while sending its request.")
                     parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > limit:
-                        raise await self._too_large(limit)
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-                    clock.reschedule(asyncio.get_running_loop().time() + BODY_TIMEOUT_SECONDS)
-                    message = await self.receive()
+                    size, more = size + len(parts[-1]), message.get("more_body", False)
+                    if more:
+                        clock.reschedule(self._patience(size))
         except TimeoutError:
             raise RequestTimeout("The body of the request did not arrive in time.") from None
+        if size > limit:
+            raise await self._too_large(limit, more)
+        return b"".join(parts)
 
-    def _within(self, body: bytes, limit: int) -> bytes:
-        if len(body) > limit:
-            raise _too_large_error(limit)
-        return body
+    def _patience(self, size: int) -> float:
+        """Until when the next piece must come: soon, and not so late that the whole would be a trickle."""
+        now = asyncio.get_running_loop().time()
+        return min(now, self.started + size / TRICKLE_BYTES_PER_SECOND) + STALL_SECONDS
 
-    async def _too_large(self, limit: int) -> RequestTooLarge:
+    async def _too_large(self, limit: int, more: bool) -> RequestTooLarge:
         """Reads on for a while before refusing: most clients look for an answer only after they have sent all."""
-        size = 0
-        try:
+        left = DRAIN_FACTOR * limit
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                while size < DRAIN_FACTOR * limit:
+                while more and left > 0:
                     message = await self.receive()
-                    size += len(message.get("body", b""))
-                    if message["type"] != "http.request" or not message.get("more_body"):
-                        break
-        except TimeoutError:
-            pass
-        return _too_large_error(limit)
-
-
-def _too_large_error(limit: int) -> RequestTooLarge:
-    return RequestTooLarge(f"The body is larger than {limit} bytes.")
+                    left -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        return RequestTooLarge(f"The body is larger than {limit} bytes.")
 
 
 def _declared(headers: Mapping[bytes, bytes]) -> int:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.api.errors import shown
+from app.api.headers import reply_headers, whole_headers
 from app.api.inbound import Headers, Inbound
 from app.core.caller import Caller
 from app.core.errors import ClientGone
-from app.core.events import Fault, Fold, Start, Usage
-from app.core.money import usd
-from app.core.record import Served
+from app.core.events import Fault, Fold, Start
 from app.core.request import Request
 from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway
@@ -85,9 +84,9 @@ async def _stream(
             await line.end(writer.end())
     except ClientGone:
         inbound.abort()
-    except Exception as error:  # after the head, the stream itself must say how it ended; raised again for the log
+    except (Exception, asyncio.CancelledError) as error:  # after the head, the stream itself must say how it ended
         if inbound.answered:
-            await line.end(writer.write(Fault(shown(error, inbound.request_id))))
+            await line.last(writer.write(Fault(shown(error, inbound.request_id))))
         raise
 
 
@@ -113,6 +112,14 @@ class Line:
     async def end(self, data: bytes) -> None:
         await self.write(data, more=False)
 
+    async def last(self, data: bytes) -> None:
+        """`end` for when nobody watches the client any more: without waiting for one that takes nothing."""
+        try:
+            async with asyncio.timeout(self._pace.send_timeout):
+                await self.end(data)
+        except TimeoutError:
+            self._inbound.abort()
+
     def due(self) -> float:
         """When `tick` should be called next, in loop seconds."""
         pace = self._pace
@@ -126,8 +133,12 @@ class Line:
             return
         if self._writing:
             raise ClientGone("The client takes nothing of its answer.")
-        await self.open([(b"x-request-id", self._inbound.request_id.encode())])
-        await self.write(PING)
+        try:
+            async with asyncio.timeout(self._pace.send_timeout):
+                await self.open([(b"x-request-id", self._inbound.request_id.encode())])
+                await self.write(PING)
+        except TimeoutError:
+            raise ClientGone("The client does not even take a comment.") from None
 
 
 async def _keep(inbound: Inbound, line: Line) -> None:
@@ -139,48 +150,6 @@ async def _keep(inbound: Inbound, line: Line) -> None:
                 return
         except TimeoutError:
             await line.tick()
-
-
-def whole_headers(
-    body: bytes, inbound: Inbound, served: Served | None, ignored: Sequence[str], usage: Usage | None
-) -> Headers:
-    """The headers of an answer in JSON."""
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *reply_headers(inbound, served, ignored),
-    ]
-    if usage is not None and usage.cost_nano is not None:
-        headers.append((b"x-tierway-cost-usd", f"{usd(usage.cost_nano):.9f}".encode()))
-    return headers
-
-
-def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str]) -> Headers:
-    """What is known when the answer begins."""
-    elapsed_ms = (asyncio.get_running_loop().time() - inbound.started) * 1000
-    headers = [
-        (b"x-request-id", inbound.request_id.encode()),
-        (b"openai-processing-ms", str(round(elapsed_ms)).encode()),
-    ]
-    if served is not None:
-        known = {
-            b"x-tierway-model": served.model,
-            b"x-tierway-upstream": served.upstream,
-            b"x-tierway-tier": served.tier,
-            b"x-tierway-score": served.score,
-            b"x-tierway-reason": served.reason,
-            b"x-tierway-fallback": served.fallback,
-            b"x-tierway-attempts": served.attempts,
-        }
-        headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
-    if ignored:
-        headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
-    return headers
-
-
-def header_value(value: object) -> bytes:
-    """Any value as the bytes of a header: names come from upstreams, and must not break the reply."""
-    return "".join(c if " " <= c <= "~" else "?" for c in str(value)).encode()
 
 
 def _ignored(start: Start, request: Request) -> Sequence[str]:

@@ -1,0 +1,53 @@
+"""The headers by which a reply says who answered, why, and for how much. What is not known yet is left out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from app.api.inbound import Headers, Inbound
+from app.core.events import Usage
+from app.core.money import usd
+from app.core.record import Served
+
+
+def whole_headers(
+    body: bytes, inbound: Inbound, served: Served | None, ignored: Sequence[str], usage: Usage | None
+) -> Headers:
+    """The headers of an answer in JSON."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *reply_headers(inbound, served, ignored),
+    ]
+    if usage is not None and usage.cost_nano is not None:
+        headers.append((b"x-tierway-cost-usd", f"{usd(usage.cost_nano):.9f}".encode()))
+    return headers
+
+
+def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str]) -> Headers:
+    """What is known when the answer begins."""
+    elapsed_ms = (asyncio.get_running_loop().time() - inbound.started) * 1000
+    headers = [
+        (b"x-request-id", inbound.request_id.encode()),
+        (b"openai-processing-ms", str(round(elapsed_ms)).encode()),
+    ]
+    if served is not None:
+        known = {
+            b"x-tierway-model": served.model,
+            b"x-tierway-upstream": served.upstream,
+            b"x-tierway-tier": served.tier,
+            b"x-tierway-score": served.score,
+            b"x-tierway-reason": served.reason,
+            b"x-tierway-fallback": served.fallback,
+            b"x-tierway-attempts": served.attempts,
+        }
+        headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
+    if ignored:
+        headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
+    return headers
+
+
+def header_value(value: object) -> bytes:
+    """Any value as the bytes of a header: names come from upstreams, and must not break the reply."""
+    return "".join(c if " " <= c <= "~" else "?" for c in str(value)).encode()
