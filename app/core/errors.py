@@ -33,7 +33,7 @@ class Again(StrEnum):
 class GatewayError(Exception):
     """Base of all errors a client can see.
 
-    `param` names the field of the request, `retry_after` is in seconds, `headers` go out with the reply.
+    `param` names the field of the request, `retry_after` is in seconds.
     """
 
     status: ClassVar[int] = 500
@@ -97,7 +97,13 @@ class ModelNotFound(CallerError):
 
 
 class MethodNotAllowed(CallerError):
+    """`allow` names the methods that would do."""
+
     status, code = 405, "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str = "POST") -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class RequestTimeout(CallerError):
