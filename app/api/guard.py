@@ -93,7 +93,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     @property
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        # uvicorn says that there is always a cycle; before the first request there is none
+        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
 
     def _start_timer(self) -> None:
         self._stop_timer()
