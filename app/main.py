@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -24,7 +22,6 @@ from app.api.health import Readiness, health_router
 from app.api.inbound import Receive, Scope, Send
 from app.api.models import models_router
 from app.api.reply import Pace
-from app.config.load import load
 from app.config.schema import Model
 from app.config.settings import Settings
 from app.core.card import Card
@@ -50,7 +47,7 @@ from app.store.client import Store
 from app.store.errors import StoreUnusable
 from app.store.opening import open_store
 from app.telemetry.lag import watch_lag
-from app.telemetry.logs import configure, get_logger, log_request
+from app.telemetry.logs import get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.upstreams.health import Health
 from app.upstreams.vllm import VllmUpstream
@@ -111,13 +108,6 @@ class Application:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def create() -> Application:
-    """For servers that start workers of their own: configured by the environment alone."""
-    settings = load(os.environ)
-    configure(settings.log_level, settings.log_format, sys.stderr.buffer)
-    return Application(settings)
 
 
 async def inspected(settings: Settings) -> tuple[Found, ...]:

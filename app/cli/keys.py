@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import orjson
@@ -16,6 +17,11 @@ from app.core.clock import SystemClock
 from app.store.opening import open_store
 
 T = TypeVar("T")
+
+SPAN: Final = re.compile(r"([0-9]{1,9})([dh])")
+UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1)}
+LAST: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+"""What is later cannot be written as a date."""
 
 
 @click.group()
@@ -83,7 +89,7 @@ def list_keys(config_path: Path | None, as_data: bool) -> None:
 
 
 def _key_line(record: KeyRecord, now: datetime) -> str:
-    ends = None if record.expires_at is None else datetime.fromtimestamp(record.expires_at, UTC)
+    ends = None if record.expires_at is None else datetime.fromtimestamp(min(record.expires_at, LAST), UTC)
     state = "revoked" if record.revoked_at is not None else "expired" if ends is not None and ends <= now else "active"
     day = "never" if ends is None else ends.date().isoformat()
     allowed = ",".join(record.models) or "all"
@@ -106,12 +112,12 @@ def revoke_key(config_path: Path | None, key_id: str) -> None:
 
 def moment(text: str, now: datetime) -> int:
     """`90d`, `12h` or an ISO date, as seconds since 1970."""
-    units = {"d": timedelta(days=1), "h": timedelta(hours=1)}
-    if text[:-1].isdigit() and text[-1:] in units:
-        return int((now + int(text[:-1]) * units[text[-1]]).timestamp())
     try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
+        if span := SPAN.fullmatch(text):
+            when = now + int(span[1]) * UNITS[span[2]]
+        else:
+            when = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
         fail(f"--expires {text!r} is neither like 90d or 12h nor a date like 2027-01-31.", status=2)
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
 

@@ -28,9 +28,8 @@ def models(url: str, key: str | None, as_data: bool) -> None:
         return
     click.echo(f"{'model':<44} {'window':>9} {'USD in/out per M':>18}  {'complexity':<10} state")
     for model in listed["data"]:
-        facts = model.get("tierway")
-        if facts is not None and "upstream" in facts:
-            click.echo(_model_line(model["id"], facts))
+        if model["tierway"]["upstream"] is not None:  # `auto` and its like are no models
+            click.echo(_model_line(model["id"], model["tierway"]))
 
 
 def _model_line(model_id: str, facts: dict[str, Any]) -> str:
@@ -44,9 +43,16 @@ def _get(url: str, key: str | None) -> dict[str, Any]:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:
         reply = httpx2.get(url, headers=headers, timeout=10)
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         fail(f"No gateway answers at {url}: {error}. Start one with: tierway serve")
     if reply.status_code != 200:
         fail(f"The gateway said {reply.status_code}: {reply.text[:500]}")
-    listed: dict[str, Any] = reply.json()
-    return listed
+    try:
+        listed = orjson.loads(reply.content)
+        known = all(isinstance(model["tierway"], dict) for model in listed["data"])
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        known = False
+    if not known:
+        fail(f"What answers at {url} is no gateway.")
+    models: dict[str, Any] = listed
+    return models

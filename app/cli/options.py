@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 import uvloop
+from pydantic import ValidationError
 
 from app.config.load import load
 from app.config.problems import ConfigError
@@ -42,8 +43,9 @@ def checked(make: Callable[[], T]) -> T:
     """What `make` makes of the arguments, or the end of the command with what is wrong with them."""
     try:
         return make()
-    except ValueError as error:
-        fail(str(error), status=2)
+    except ValidationError as error:
+        said = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        fail("\n".join(said), status=2)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
-import shutil
+import signal
+import socket
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import click
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app import __version__
 from app.api.guard import GuardedProtocol
-from app.cli.options import CONFIG_OPTION, settings_of
+from app.cli.options import CONFIG_OPTION, fail, settings_of
 from app.config.settings import Settings
 from app.main import Application, Ready
 from app.telemetry.logs import configure
+from app.telemetry.metrics import SHARED_FOLDER, forget_worker
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
@@ -38,34 +43,81 @@ def serve(config_path: Path | None) -> None:
     """
     settings = settings_of(config_path)
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
-    if settings.workers == 1:
-        server = uvicorn.Server(_server_config(Application(settings, _announce), settings))
-        server.run()
-        sys.exit(0 if server.started else 3)
-    _serve_many(settings)
+    listener = _bound(settings)
+    settings = replace(settings, port=listener.getsockname()[1])
+    sys.exit(_serve_alone(settings, listener) if settings.workers == 1 else _serve_many(settings, listener))
 
 
-def _serve_many(settings: Settings) -> None:
-    """Workers are processes of their own, started from the environment; they share their metrics through a folder."""
-    if settings.config_path is not None:
-        os.environ["TIERWAY_CONFIG"] = str(settings.config_path)
-    shared = tempfile.mkdtemp(prefix="tierway-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
+def _bound(settings: Settings) -> socket.socket:
+    """The address is taken first of all, so that nothing is announced that cannot be had."""
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        config = _server_config("app.main:create", settings)
-        sockets = [config.bind_socket()]
-        click.echo(f"Tierway {__version__}: {settings.workers} workers on {_address(settings)}")
-        Multiprocess(config, sockets).run()
-    finally:
-        shutil.rmtree(shared, ignore_errors=True)
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        fail(
+            f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. See TIERWAY_HOST, TIERWAY_PORT."
+        )
+    return listener
+
+
+def _serve_alone(settings: Settings, listener: socket.socket) -> int:
+    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped in good order
+        signal.signal(name, lambda number, frame: sys.exit(0))
+    server = uvicorn.Server(_server_config(Application(settings, _announce), settings))
+    server.run([listener])
+    return 0 if server.started else STARTUP_FAILURE
+
+
+def _serve_many(settings: Settings, listener: socket.socket) -> int:
+    """Workers are processes of their own, configured by the environment; they share their metrics through a folder."""
+    with tempfile.TemporaryDirectory(prefix="tierway-metrics-", ignore_cleanup_errors=True) as shared:
+        os.environ |= {SHARED_FOLDER: shared, "TIERWAY_PORT": str(settings.port)}
+        if settings.config_path is not None:
+            os.environ["TIERWAY_CONFIG"] = str(settings.config_path)
+        workers = Workers(_server_config("app.cli.serve:worker", settings), [listener])
+        workers.run()
+    return workers.status
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor, which also lets go of the gauges of workers that ended."""
+
+    _seen: frozenset[int | None] = frozenset()
+
+    @property
+    def status(self) -> int:
+        """For the exit: whether it was a worker that could not start that ended it all."""
+        failed = any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+        return STARTUP_FAILURE if failed else 0
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        now = frozenset(process.pid for process in self.processes)
+        for pid in self._seen - now:
+            if pid is not None:
+                forget_worker(pid)
+        self._seen = now
+
+
+def worker() -> Application:
+    """What every worker serves; called there. The first that has started speaks for all."""
+    settings = settings_of(None)
+    configure(settings.log_level, settings.log_format, sys.stderr.buffer)
+
+    def announce(ready: Ready) -> None:
+        with contextlib.suppress(FileExistsError):
+            Path(os.environ[SHARED_FOLDER], "announced").touch(exist_ok=False)
+            click.echo(banner(ready))
+        _settle_memory()
+
+    return Application(settings, announce)
 
 
 def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
-        host=settings.host,
-        port=settings.port,
         workers=settings.workers,
         http=GuardedProtocol,
         loop="uvloop",
@@ -82,7 +134,10 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
 
 def _announce(ready: Ready) -> None:
     click.echo(banner(ready))
-    sys.stdout.flush()
+    _settle_memory()
+
+
+def _settle_memory() -> None:
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
     gc.set_threshold(50_000, 20, 50)
@@ -103,12 +158,15 @@ def banner(ready: Ready) -> str:
     for found in ready.found:
         state = f"{found.models} models" if found.error is None else f"away: {found.error}"
         lines.append(f"    {found.upstream:<12} {found.kind:<10} {'local' if found.local else 'paid':<6} {state}")
-    lines += ["", "  models       auto, " + ", ".join(card.id for card in ready.registry.cards[:MODELS_SHOWN])]
+    names = ["auto", *(card.id for card in ready.registry.cards[:MODELS_SHOWN])]
+    lines += ["", "  models       " + ", ".join(names)]
     if (more := len(ready.registry.cards) - MODELS_SHOWN) > 0:
         lines[-1] += f" and {more} more (GET {url}/v1/models)"
     state_of_keys = (
         "every request needs a key" if ready.keys_needed else "none needed on this machine until you make one"
     )
+    if ready.settings.workers > 1:
+        lines.append(f"  workers      {ready.settings.workers}")
     lines += [f"  keys         {state_of_keys}", f"  docs         {url}/docs", "", "  Try it:", ""]
     key = " -H 'authorization: Bearer YOUR_KEY'" if ready.keys_needed else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'

@@ -13,33 +13,48 @@ from app.simulator.server import PORTS, VARIABLES
 from app.simulator.server import simulate as simulated_server
 
 
+def _ports(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
+    """`KIND` or `KIND=PORT`; none at all means every kind."""
+    ports = {}
+    for value in values or tuple(PORTS):
+        kind, equals, port = value.partition("=")
+        if kind not in PORTS or (equals and not (port.isascii() and port.isdigit() and int(port) <= 65_535)):
+            raise click.BadParameter(f"{value!r} is neither KIND nor KIND=PORT; the kinds are {', '.join(PORTS)}.")
+        ports[kind] = int(port) if equals else PORTS[kind]
+    return ports
+
+
 @click.command()
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(sorted(PORTS)), help="Only these; may be repeated.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-def simulate(kinds: tuple[str, ...], host: str) -> None:
+@click.option(
+    "--kind",
+    "ports",
+    multiple=True,
+    callback=_ports,
+    metavar="KIND[=PORT]",
+    help=f"Only these ({', '.join(PORTS)}); may be repeated. PORT 0 takes a free one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+def simulate(ports: dict[str, int], host: str) -> None:
     """Run fake upstreams that speak the real wires, with faults on demand.
 
     \b
     Example:
-      tierway simulate --kind ollama --kind anthropic
+      tierway simulate --kind ollama --kind anthropic=9001
       curl http://127.0.0.1:11434/_sim/faults
     """
-    with contextlib.suppress(KeyboardInterrupt):
-        run(_simulate(kinds or tuple(PORTS), host))
+    run(_simulate(ports, host))
 
 
-async def _simulate(kinds: tuple[str, ...], host: str) -> None:
+async def _simulate(ports: dict[str, int], host: str) -> None:
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        for kind in kinds:
+        for kind, port in ports.items():
             try:
-                server = await stack.enter_async_context(simulated_server(kind, host=host, port=PORTS[kind]))
+                server = await stack.enter_async_context(simulated_server(kind, host=host, port=port))
             except OSError as error:
-                fail(f"Port {PORTS[kind]} for {kind} cannot be had: {error.strerror}.")
+                fail(f"Port {port} for {kind} cannot be had: {error.strerror}.")
             click.echo(f"{kind:<10} {server.base_url}   ({VARIABLES[kind]}={server.base_url})")
-        if "anthropic" in kinds:
-            click.echo("The fake Claude wants a key: set ANTHROPIC_API_KEY to anything.")
         click.echo("Faults: GET /_sim/faults lists them, POST /_sim/faults sets them. Stop with Ctrl-C.")
-        stop = asyncio.Event()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
         await stop.wait()
