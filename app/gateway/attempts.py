@@ -30,7 +30,7 @@ from app.core.errors import (
 )
 from app.core.plan import Candidate
 from app.gateway.exchange import Exchange
-from app.upstreams.health import Health
+from app.upstreams.health import THROTTLE_SECONDS, Health
 
 T = TypeVar("T")
 Open = Callable[[Candidate], AsyncGenerator[T, None]]
@@ -152,7 +152,9 @@ def conclusion(failures: list[tuple[Candidate, GatewayError]]) -> GatewayError:
     errors = [error for _, error in faults]
     soonest = min((error.retry_after for error in errors if error.retry_after is not None), default=None)
     if all(isinstance(error, Throttled) for error in errors):
-        return UpstreamRateLimited(f"Every model that could answer is throttled. Tried {tried}.", retry_after=soonest)
+        return UpstreamRateLimited(
+            f"Every model that could answer is throttled. Tried {tried}.", retry_after=soonest or THROTTLE_SECONDS
+        )
     if all(isinstance(error, TimedOut) for error in errors):
         return UpstreamTimeout(f"No model answered in time. Tried {tried}.")
     if all(isinstance(error, Busy) for error in errors):
