@@ -219,7 +219,7 @@ class _Pieces:
                 self._add_reasoning(event)
             case ToolCall():
                 self._add_call(event)
-            case Finish():
+            case _:
                 self._choice.finish, self._choice.detail = event.reason, event.detail
                 self._choice.finish_extra.update(event.extra or {})
 
