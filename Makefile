@@ -44,7 +44,7 @@ format: $(VENV)/.dev ## put the code into its shape
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev ## the benchmarks of bench/, as a table and a JSON file
-	@$(BIN)/python bench/compare.py
+	@$(BIN)/python -m bench.compare
 
 lock: $(VENV)/.dev ## resolve the dependencies again
 	@$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock
