@@ -83,9 +83,9 @@ def test_a_survivor_is_ended_with_all_its_forks(tmp_path: Path) -> None:
     lock = folder.lock("server.lock")
     assert lock is not None
     with subprocess.Popen(["/bin/sh", "-c", "sleep 60 & wait"], pass_fds=(lock,), start_new_session=True) as process:
-        os.pwrite(lock, f"{process.pid} another-container".encode(), 0)
+        (folder.path / "server.lock").write_text(f"{process.pid} another-container")
         folder.kill_survivors()  # the same number there is somebody else here
-        os.pwrite(lock, f"{process.pid} {launch.namespace()}".encode(), 0)
+        (folder.path / "server.lock").write_text(f"{process.pid} {launch.namespace()}")
         os.close(lock)
         assert process.poll() is None
         assert folder.lock("server.lock") is None
