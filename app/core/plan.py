@@ -5,6 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.core.card import Card
+from app.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a candidate is expected to do: None is unknown. `success` is the expected quality, 0 to 1."""
+
+    cost_nano: int | None = None
+    first_token_seconds: float | None = None
+    success: float | None = None
+
+
+UNKNOWN = Estimate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +27,7 @@ class Candidate:
     card: Card
     reason: str
     stands_in_for: str | None = None
+    estimate: Estimate = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +40,21 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`probability` is that with which the first candidate was chosen (below 1 where chance had a say); `arm` names the
+    rollout arm the request is in; `trigger` what allowed a paid model in an emergency."""
+
     candidates: tuple[Candidate, ...]
     strategy: str
     excluded: tuple[Excluded, ...] = ()
-    tier: str | None = None
-    score: float | None = None
+    verdict: Verdict | None = None
+    probability: float = 1.0
+    arm: str | None = None
+    trigger: str | None = None
+
+    @property
+    def tier(self) -> str | None:
+        return None if self.verdict is None else self.verdict.tier
+
+    @property
+    def score(self) -> float | None:
+        return None if self.verdict is None else self.verdict.score

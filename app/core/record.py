@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.money import Tokens
+from app.core.plan import Plan
 
 
 @dataclass(slots=True)
@@ -77,4 +78,5 @@ class Record:
     finish: str | None = None
     client_gone: bool = False
     trace_id: str | None = None
+    plan: Plan | None = None
     flags: dict[str, Any] = field(default_factory=dict)

@@ -123,6 +123,7 @@ class Exchange:
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
             trace_id=_trace_id(terms.trace_parent),
+            plan=plan,
         )
 
     @property

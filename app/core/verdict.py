@@ -1,0 +1,41 @@
+"""What the classifier thinks of a request: how hard it is, what kind of work, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+TIERS: Final = (("simple", 0.25), ("moderate", 0.5), ("complex", 0.75), ("very_complex", 1.0))
+"""Names and upper bounds of the tiers; a score on a bound belongs to the tier above."""
+TASKS: Final = (
+    "code",
+    "debug",
+    "docs",
+    "architecture",
+    "test_generation",
+    "coverage_analysis",
+    "flaky_detection",
+    "code_review",
+    "general",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`score` 0 (trivial) to 1; `confidence` 0 to 1. `abstained`: it was unsure, and took the middle. `features` are
+    what it looked at, for learners to come; `version` names the classifier."""
+
+    score: float
+    confidence: float
+    task_type: str
+    version: str
+    abstained: bool = False
+    features: tuple[float, ...] = ()
+
+    @property
+    def tier(self) -> str:
+        return tier_of(self.score)
+
+
+def tier_of(score: float) -> str:
+    return next((name for name, bound in TIERS if score < bound), TIERS[-1][0])
