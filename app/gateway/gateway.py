@@ -91,7 +91,7 @@ def _always(reply: Embeddings) -> bool:
 
 
 def _unreachable(error: GatewayError) -> Embeddings:
-    raise error
+    raise AssertionError("an embedding is one item, which nothing can come after") from error
 
 
 def _embedding_usage(reply: Embeddings, request: EmbeddingRequest) -> Usage:
