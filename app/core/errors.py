@@ -101,8 +101,8 @@ class MethodNotAllowed(CallerError):
 
     status, code = 405, "method_not_allowed"
 
-    def __init__(self, message: str, *, allow: str = "POST") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, param: str | None = None, allow: str = "POST") -> None:
+        super().__init__(message, param=param)
         self.allow = allow
 
 
