@@ -87,6 +87,11 @@ class Client(asyncio.Protocol):
         if reading.over:
             self._end(reading)
 
+    @property
+    def streaming(self) -> bool:
+        """Whether an answer is under way of which content has come."""
+        return self._reading is not None and self._reading.content
+
     def leave(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -146,10 +151,10 @@ def request_bytes(ask: Ask, workload: Workload) -> bytes:
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
-async def measure(ask: Ask, workload: Workload) -> dict[str, Any]:
+async def measure(ask: Ask, workload: Workload, request: bytes | None = None) -> dict[str, Any]:
     """Puts the load on, and says what was seen: counts, times, and what the gateway's processes used."""
     tally, clients = Tally(), set[Client]()
-    request = request_bytes(ask, workload)
+    asked = request_bytes(ask, workload) if request is None else request
     host, port = address(ask.url)
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
@@ -159,7 +164,7 @@ async def measure(ask: Ask, workload: Workload) -> dict[str, Any]:
             if tally.stopped:
                 return
             try:
-                client = Client(workload, request, tally, again)
+                client = Client(workload, asked, tally, again)
                 await loop.create_connection(lambda: client, host, port)
                 clients.add(client)
             except OSError as error:
@@ -174,6 +179,7 @@ async def measure(ask: Ask, workload: Workload) -> dict[str, Any]:
             group.create_task(connect(workload.ramp * number / workload.connections))
         await asyncio.sleep(workload.ramp + WARM_UP)
         seen = await _window(ask, workload, tally)
+        seen["streams_open"] = sum(client.streaming for client in clients)
         tally.stopped = True
         for client in clients:
             client.leave()

@@ -79,6 +79,12 @@ def complaints(document: Document) -> list[str]:
         for record in document["records"]
         if record["errors"]
     ]
+    found += [
+        f"{record['target']}, {record['workload']}: only {record['streams_open']} of {record['connections']}"
+        " streams were open"
+        for record in document["records"]
+        if record.get("fresh") and record["streams_open"] < record["connections"]
+    ]
     busy = [record["foreign"] for record in document["records"] if record.get("foreign", 0) > 0.05]
     if busy:
         found.append(f"other processes used up to {max(busy):.0%} of the gateway's core in {len(busy)} measurements")

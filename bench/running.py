@@ -81,15 +81,19 @@ class Running:
             (self._folder / name).write_text(filled(text, self._values))
         inherited = {name: value for name, value in os.environ.items() if _inherited(name)}
         more = {name: filled(value, self._values) for name, value in self.target.environment.items()}
+        command = [filled(part, self._values) for part in self.target.command]
         with on_core(self._core), self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [filled(part, self._values) for part in self.target.command],
-                env=inherited | more,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env=inherited | more,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Failed(f"{command[0]} cannot be started: {error.strerror}") from error
 
     @property
     def _log(self) -> Path:
