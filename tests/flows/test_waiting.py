@@ -100,7 +100,8 @@ async def test_the_callers_deadline(service: Service, streamed: bool) -> None:
 async def test_who_does_not_read_is_dropped(service: Service) -> None:
     """A client that takes nothing holds no model: after `send_timeout` it is cut off, upstream too, and recorded."""
     client = await RawClient.connect(service.port, receive_buffer=4096)
-    await client.send(post(chat("alone/quick", "sim:tokens=20000", stream=True), x_request_id="deaf"))
+    service.sims["slow"].fault_next("slow_drip", size=20_000, seconds=0.0005)  # as fast as it is taken
+    await client.send(post(chat("alone/quick", "sim:tokens=60000", stream=True), x_request_id="deaf"))
     call = None
     for _ in range(300):
         await asyncio.sleep(0.01)
