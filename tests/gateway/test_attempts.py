@@ -32,7 +32,7 @@ from app.core.errors import (
 )
 from app.core.events import Fault, Finish, Text, is_content
 from app.core.plan import Candidate
-from app.gateway.attempts import HELD_MAX, WAIT_MAX_SECONDS, Attempts, RetryBudget, conclusion
+from app.gateway.attempts import HELD_MAX, Attempts, RetryBudget, conclusion
 from app.upstreams.health import THROTTLE_SECONDS
 from tests.core.nouns import card, paid
 from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
@@ -142,14 +142,16 @@ async def test_three_attempts_is_what_nobody_has_to_say() -> None:
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_wait_the_upstream_names_is_kept() -> None:
-    error = Busy("loading", retry_after=2.0)
+@pytest.mark.parametrize("wait", [2.0, 5.0])
+async def test_a_wait_the_upstream_names_is_kept(wait: float) -> None:
+    """It knows best when it can answer; five seconds are as long as a user hardly notices."""
+    error = Busy("loading", retry_after=wait)
     run = walk((A, Script([error], good())), (B, good("other")))
     assert text(await run.run()) == "hello"
-    assert run.waits == [2.0]
+    assert run.waits == [wait]
 
 
-@pytest.mark.parametrize(("wait", "left"), [(WAIT_MAX_SECONDS + 0.1, 600.0), (3.0, 2.0)])
+@pytest.mark.parametrize(("wait", "left"), [(5.1, 600.0), (3.0, 2.0)])
 async def test_a_wait_that_does_not_fit_sends_the_request_on(wait: float, left: float) -> None:
     """Nobody waits a minute for a model while another one is idle, or beyond the request's own deadline."""
     run = walk((A, [Busy("full", retry_after=wait)]), (B, good("other")))
