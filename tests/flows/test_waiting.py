@@ -56,6 +56,7 @@ async def test_pings_keep_the_line_open(service: Service) -> None:
 
 
 async def test_official_client_reads_past_pings(service: Service) -> None:
+    """Comments must not break the client that everybody uses."""
     stream = await service.openai().chat.completions.create(
         model="alone/slow", messages=[{"role": "user", "content": "Hi"}], stream=True
     )
