@@ -61,7 +61,8 @@ def test_a_gateway_is_started_checked_held_and_stopped(tmp_path: Path, monkeypat
     running = Running(target, NOWHERE, tmp_path, None)
     try:
         running.start()
-        assert (tmp_path / "it" / "note").read_text() == "to http://127.0.0.1:9"
+        [note] = tmp_path.glob("it-*/note")
+        assert note.read_text() == "to http://127.0.0.1:9"
         assert running.facts["stream"]["content_events"] == 20
         assert running.facts["start_s"] > 0 and running.facts["idle_rss_mb"] > 1
         ask = running.ask(QUICK)
