@@ -49,16 +49,16 @@ def serve(config_path: Path | None) -> None:
 
 
 def _bound(settings: Settings) -> socket.socket:
-    """The address is taken first of all, so that nothing is announced that cannot be had."""
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Taken first of all, so that nothing is announced that cannot be had; who comes before we are ready, waits."""
+    host, port = settings.host, settings.port
+    ipv6 = ":" in host
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
     try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        fail(
-            f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. See TIERWAY_HOST, TIERWAY_PORT."
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=ipv6 and socket.has_dualstack_ipv6()
         )
-    return listener
+    except OSError as error:
+        fail(f"Cannot listen on {host}, port {port}: {error.strerror}. See TIERWAY_HOST and TIERWAY_PORT.")
 
 
 def _serve_alone(settings: Settings, listener: socket.socket) -> int:
