@@ -10,8 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from bench.compare import RESULTS, Cores, cores, line, main, parser, plan_of
-from bench.workloads import WORKLOADS
+from bench.compare import RESULTS, Bench, Cores, Plan, cores, line, main, parser, plan_of, shown
+from bench.targets import DIRECT, Target
+from bench.workloads import SLOW, WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +35,22 @@ def test_a_short_run_measures_a_gateway_beside_direct_calls(tmp_path: Path) -> N
     assert document["targets"]["tierway-keys"]["wrong_key_status"] == 401
     small = document["records"][1]
     assert small["requests"] > 0 and small["cpu_ms_per_request"] > 0 and small["errors"] == {}
+
+
+def test_what_works_is_measured_and_what_does_not_is_left_out(tmp_path: Path) -> None:
+    """One gateway that does not start must not cost the figures of the others; memory is measured in a fresh process."""
+    server = (sys.executable, "-m", "bench.upstream", "mock", "--port", "{port}")
+    good = Target("good", server, environment={"PYTHONPATH": str(ROOT)})
+    bad = Target("bad", (sys.executable, "-c", "raise SystemExit('no licence')", "{port}"))
+    open_streams = Workload("memory", "", SLOW, 3, 9, stream=True, seconds=0.2, fresh=True)
+    told: list[str] = []
+    plan = Plan([Target(DIRECT), bad, good], [open_streams], upstream="mock")
+    document = Bench(plan, Cores(None, None), tmp_path, told.append).measure()
+    assert list(document["targets"]) == [DIRECT, "good"]
+    assert [line for line in told if "bad is left out" in line and "no licence" in line]
+    [record] = document["records"]
+    assert (record["target"], record["streams_open"]) == ("good", 3)
+    assert "growth_mb" in record and "good" in shown(document)
 
 
 def test_all_is_measured_unless_told_otherwise() -> None:

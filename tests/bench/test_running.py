@@ -49,6 +49,14 @@ def test_a_command_that_ends_is_a_failure_with_its_last_words(tmp_path: Path) ->
     running.stop()
 
 
+def test_a_gateway_that_never_answers_is_a_failure_with_its_last_reply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.running.START_SECONDS", 0.3)
+    with pytest.raises(Failed, match="no answer within 0 s; the last was"):
+        Running(Target("direct"), NOWHERE, tmp_path, None).start()
+
+
 def test_a_command_that_does_not_exist_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="cannot be started"):
         Running(Target("it", ("/nowhere/at/all", "{port}")), NOWHERE, tmp_path, None).start()
@@ -98,3 +106,9 @@ def test_a_gateway_may_choose_its_port_itself(tmp_path: Path) -> None:
 
 def test_free_ports_differ() -> None:
     assert len({free_port() for _ in range(3)}) > 1
+
+
+def test_a_gateway_starts_with_nothing_each_time(tmp_path: Path) -> None:
+    """The key that was made in the run before would lock the next one out."""
+    target = Target("it", ("x", "{port}"), headers=("x-run: {run}",))
+    assert Running(target, NOWHERE, tmp_path, None).headers != Running(target, NOWHERE, tmp_path, None).headers
