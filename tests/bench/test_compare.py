@@ -38,7 +38,7 @@ def test_a_short_run_measures_a_gateway_beside_direct_calls(tmp_path: Path) -> N
 
 
 def test_what_works_is_measured_and_what_does_not_is_left_out(tmp_path: Path) -> None:
-    """One gateway that does not start must not cost the figures of the others; memory is measured in a fresh process."""
+    """One gateway that does not start must not cost the others their figures; memory has a fresh process."""
     server = (sys.executable, "-m", "bench.upstream", "mock", "--port", "{port}")
     good = Target("good", server, environment={"PYTHONPATH": str(ROOT)})
     bad = Target("bad", (sys.executable, "-c", "raise SystemExit('no licence')", "{port}"))
