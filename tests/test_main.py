@@ -22,7 +22,7 @@ from app.config.load import load
 from app.config.settings import Settings, UpstreamSettings
 from app.core.card import Card
 from app.gateway.discovery import Discovery, Found
-from app.main import Application, Ready, _readiness, _state_of, inspected, is_loopback
+from app.main import Application, Ready, _log_error, _readiness, _state_of, inspected, is_loopback
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
 from app.store.client import Store
@@ -162,6 +162,7 @@ async def test_without_any_model_simulated_ones_answer_and_say_so_everywhere(tmp
         assert {found.upstream for found in ready.found} == {"sim-ollama", "sim-vllm", "sim-claude", "tierway"}
         listed = (await gateway.json("/v1/models"))["data"]
         states = {model["id"]: model["tierway"]["state"] for model in listed if model["tierway"]["upstream"]}
+        assert states.pop("tierway/static") == "ready", "the built-in embedder is real"
         assert set(states.values()) == {"simulated"} and "sim-ollama/sim-small" in states
         reply = (await gateway.client.post("/v1/chat/completions", json=CHAT)).json()
         assert reply["system_fingerprint"] == "simulated"
@@ -331,6 +332,12 @@ async def test_a_start_that_failed_leaves_nothing_either(tmp_path: Path) -> None
     async with running(settings(tmp_path, ollama(), host="0.0.0.0")):
         pass
     assert asyncio.all_tasks() == tasks
+
+
+async def test_a_fault_of_ours_is_logged_with_its_place(log: Path) -> None:
+    """The client was told only an id."""
+    _log_error("request mine", RuntimeError("a mistake"))
+    assert '"where":"request mine"' in log.read_text() and "RuntimeError: a mistake" in log.read_text()
 
 
 # --- looking without serving ----------------------------------------------------------------------------------------

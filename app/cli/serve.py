@@ -45,7 +45,9 @@ def serve(config_path: Path | None) -> None:
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
     listener = _bound(settings)
     settings = replace(settings, port=listener.getsockname()[1])
-    sys.exit(_serve_alone(settings, listener) if settings.workers == 1 else _serve_many(settings, listener))
+    if settings.workers > 1:
+        sys.exit(_serve_many(settings, listener))
+    _serve_alone(settings, listener)
 
 
 def _bound(settings: Settings) -> socket.socket:
@@ -61,12 +63,10 @@ def _bound(settings: Settings) -> socket.socket:
         fail(f"Cannot listen on {host}, port {port}: {error.strerror}. See TIERWAY_HOST and TIERWAY_PORT.")
 
 
-def _serve_alone(settings: Settings, listener: socket.socket) -> int:
+def _serve_alone(settings: Settings, listener: socket.socket) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped in good order
         signal.signal(name, lambda number, frame: sys.exit(0))
-    server = uvicorn.Server(_server_config(Application(settings, _announce), settings))
-    server.run([listener])
-    return 0 if server.started else STARTUP_FAILURE
+    uvicorn.Server(_server_config(Application(settings, _announce), settings)).run([listener])
 
 
 def _serve_many(settings: Settings, listener: socket.socket) -> int:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -72,18 +72,28 @@ def test_from_the_first_start_to_the_end(start: Start, run: Run) -> None:
     assert command.end(signal.SIGINT) == 0 and "Traceback" not in command.told
 
 
-def test_a_stream_is_let_end(start: Start) -> None:
-    """Rolling out a new version must not cut answers that are under way."""
-    command = start("serve", TIERWAY_PORT="0", OLLAMA_BASE_URL="", TIERWAY_LOG_LEVEL="error")
+def test_streams_are_let_end_and_the_rest_is_told_why(start: Start, tmp_path: Path) -> None:
+    """Rolling out a new version must not cut answers that are under way; one that takes too long is told, not cut."""
+    file = tmp_path / "tierway.yaml"
+    file.write_text("streaming: {grace: 3}")
+    environ = {"OLLAMA_BASE_URL": "", "TIERWAY_LOG_LEVEL": "error"}
+    command = start("serve", "--config", str(file), TIERWAY_PORT="0", **environ)
     url = url_of(command.until("\n\ncurl "))
-    body: dict[str, Any] = {"model": "sim-claude/claude-sim-large", "stream": True}
-    body["messages"] = [{"role": "user", "content": "sim:tokens=100"}]
-    with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=20) as reply:
-        chunks = reply.iter_text()
-        text = next(chunks)
+
+    def stream(text: str) -> Any:
+        body = {"model": "sim-ollama/sim-small", "stream": True, "messages": [{"role": "user", "content": text}]}
+        return httpx2.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=20)
+
+    with stream("sim:tokens=100") as good, stream("sim:tokens=100 sim:fault=stall") as stuck:
+        pieces: list[tuple[Iterator[str], list[str]]] = [(reply.iter_text(), []) for reply in (good, stuck)]
+        for chunks, read in pieces:
+            read.append(next(chunks))
         command.process.send_signal(signal.SIGTERM)
-        text += "".join(chunks)
-    assert text.endswith("data: [DONE]\n\n")
+        for chunks, read in pieces:
+            read.extend(chunks)
+    whole, cut = ("".join(read) for _, read in pieces)
+    assert whole.endswith("data: [DONE]\n\n")
+    assert '"code":"shutting_down"' in cut.splitlines()[-2] and "[DONE]" not in cut
     assert command.wait() == 0 and "Traceback" not in command.told
 
 
