@@ -34,7 +34,7 @@ from app.core.tasks import TaskOwner
 from app.flags import Flags
 from app.gateway.adapters import adapter, breaker_settings
 from app.gateway.attempts import Attempts
-from app.gateway.discovery import Discovery, Found, Notes
+from app.gateway.discovery import BUILTIN, Discovery, Found, Notes
 from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.settle import Settlement
@@ -56,8 +56,6 @@ from app.wire.codec import Limits
 
 DRAIN_SECONDS: Final = 10.0
 """How long settling may still take once the last request is over."""
-
-BUILTIN: Final = "builtin"
 
 log = get_logger("tierway")
 

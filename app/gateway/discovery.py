@@ -21,6 +21,7 @@ from app.routing.registry import Registry
 LIST_SECONDS: Final = 5.0
 EVERY_SECONDS: Final = 30.0
 EVERY_SECONDS_WHILE_AWAY: Final = 3.0
+BUILTIN: Final = "builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Discovery:
             notes = self._notes
             cards = registered(cards, notes.models, self._price_of, only_listed=notes.only_listed)
             if notes.simulated:
-                cards = [replace(card, simulated=True) for card in cards]
+                cards = [replace(card, simulated=card.kind != BUILTIN) for card in cards]
             self._publish(Registry(cards, notes.aliases))
 
     async def run(self) -> None:
