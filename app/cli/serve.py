@@ -83,7 +83,7 @@ def _serve_many(settings: Settings, listener: socket.socket) -> int:
 class Workers(Multiprocess):
     """uvicorn's supervisor, which also lets go of the gauges of workers that ended."""
 
-    _seen: frozenset[int | None] = frozenset()
+    _seen: frozenset[int] = frozenset()
 
     @property
     def status(self) -> int:
@@ -93,10 +93,9 @@ class Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         super().keep_subprocess_alive()
-        now = frozenset(process.pid for process in self.processes)
+        now = frozenset(process.pid for process in self.processes if process.pid is not None)
         for pid in self._seen - now:
-            if pid is not None:
-                forget_worker(pid)
+            forget_worker(pid)
         self._seen = now
 
 

@@ -137,16 +137,19 @@ def workers(pid: int) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are looked up in /proc")
-def test_two_workers_are_one_gateway(start: Start, run: Run) -> None:
-    """One banner, one store, one set of numbers; one that dies is replaced and its gauges go with it."""
-    command = start("serve", TIERWAY_PORT="0", TIERWAY_WORKERS="2", TIERWAY_ADMIN_KEY="boss")
+def test_two_workers_are_one_gateway(start: Start, tmp_path: Path) -> None:
+    """One file, one banner, one store, one set of numbers; one that dies is replaced and its gauges go with it."""
+    file = tmp_path / "tierway.yaml"
+    file.write_text("aliases: {vectors: tierway/static}")
+    environ = {"TIERWAY_WORKERS": "2", "TIERWAY_ADMIN_KEY": "boss"}
+    command = start("serve", "--config", str(file), TIERWAY_PORT="0", **environ)
     told = command.until("\ncurl ", 60)
     assert "workers      2" in told
     url, boss = url_of(told), {"authorization": "Bearer boss"}
     soon(lambda: command.told.count("Application startup complete") == 2)
     made = httpx2.post(f"{url}/admin/keys", json={"name": "x"}, headers=boss).json()
     key = {"authorization": f"Bearer {made['key']}"}
-    body = {"model": "tierway/static", "input": "Hi"}
+    body = {"model": "vectors", "input": "Hi"}
     time.sleep(0.3)  # in which the other worker learns of the key
     for _ in range(20):  # a connection each, so that both are asked
         assert httpx2.post(f"{url}/v1/embeddings", json=body, headers=key).status_code == 200
