@@ -248,9 +248,9 @@ def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, r
     timing = Pace(pace.commit_after, pace.ping, pace.send_timeout)
     paths = {
         "/v1/chat/completions": TokenPath(
-            ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error
+            ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error, "chat"
         ),
-        "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error),
+        "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error, "embeddings"),
     }
     return Front(
         paths,
@@ -258,6 +258,7 @@ def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, r
         in_flight_limit=bounds.in_flight,
         on_error=_log_error,
         watch=metrics.in_flight.set,
+        refused=gateway.refused,
     )
 
 

@@ -175,6 +175,19 @@ async def test_request_ids(service: Service, http: httpx2.AsyncClient, given: st
     assert (elsewhere.headers["x-request-id"] == given) is kept
 
 
+async def test_what_is_refused_is_recorded(service: Service, http: httpx2.AsyncClient) -> None:
+    """An operator sees who knocks with broken requests: each is a line of the log and a count, once."""
+    count = await service.metric("tierway_requests_total", status="400")
+    for path, name in ((CHAT, "chat"), ("/v1/embeddings", "embeddings")):
+        await http.post(path, content=b"{", headers={"x-request-id": f"broken-{name}"})
+        await asyncio.sleep(0.01)
+        lines = [line for line in service.lines() if line["request_id"] == f"broken-{name}"]
+        assert [(line["endpoint"], line["status"], line["error_code"]) for line in lines] == [
+            (name, 400, "invalid_json")
+        ]
+    assert await service.metric("tierway_requests_total", status="400") == count + 2
+
+
 async def test_headers_without_effect_are_named(http: httpx2.AsyncClient) -> None:
     """A header that does nothing here is said to do nothing, instead of leaving somebody to believe in it."""
     reply = await http.post(CHAT, content=GOOD, headers={"x-tierway-session": "new", "x-tierway-max-cost": "1"})

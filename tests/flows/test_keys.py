@@ -101,6 +101,7 @@ async def test_the_first_key_closes_the_door(service: Service) -> None:
             assert (await http.get("/healthz")).status_code == (await http.get("/metrics")).status_code == 200
             for header in ({}, {"authorization": f"Bearer {made['key']}"}):
                 assert (await http.get("/admin/keys", headers=header)).status_code == 401
+        assert await service.metric("tierway_requests_total", status="401") >= 1
         assert made["key"] not in str(await admin.keys()) and made["key"] not in service.log.getvalue().decode()
         await admin.revoke(made["id"])
         assert await refused(service, made["key"]) and await refused(service, "anything")
