@@ -24,13 +24,15 @@ class Rig:
         self.errors: list[tuple[str, BaseException]] = []
         self.counts: list[int] = []
         self.other: list[Scope] = []
+        self.refused: list[tuple[str, str, str]] = []
         self.does: Any = None
         self.front = Front(
-            {PATH: TokenPath(self.endpoint, write_error)},
+            {PATH: TokenPath(self.endpoint, write_error, "chat")},
             self.rest,
             in_flight_limit=limit,
             on_error=lambda where, error: self.errors.append((where, error)),
             watch=self.counts.append,
+            refused=lambda name, request_id, error, seconds: self.refused.append((name, request_id, error.code)),
         )
 
     async def endpoint(self, inbound: Inbound) -> None:
@@ -111,6 +113,19 @@ async def test_an_error_of_the_tree_is_rendered(rig: Rig) -> None:
     rig.does = raising(InvalidValue("Bad.", param="n"))
     wire = await rig.serve(Wire())
     assert wire.status == 400 and wire.error["param"] == "n" and rig.errors == []
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_what_the_gateway_never_had_is_noted_here(rig: Rig, taken: bool) -> None:
+    """Else wrong keys and broken bodies are in no log; and what the gateway had is recorded there, not twice."""
+
+    async def endpoint(inbound: Inbound) -> None:
+        inbound.taken = taken
+        raise InvalidValue("Bad.")
+
+    rig.does = endpoint
+    await rig.serve(Wire(headers={"x-request-id": "mine"}))
+    assert rig.refused == ([] if taken else [("chat", "mine", "invalid_value")])
 
 
 async def test_a_fault_of_ours_is_a_500_with_an_id_and_a_log_line(rig: Rig) -> None:

@@ -191,6 +191,15 @@ async def test_a_caller_that_is_cancelled_at_any_await_is_recorded_once(turns: i
         assert (await house.record()).status == (499 if task.cancelled() else 200)
 
 
+async def test_what_was_refused_before_is_recorded() -> None:
+    """A wrong key never becomes a request, and still is somebody at the door."""
+    house = House()
+    house.gateway.refused("chat", "mine", ModelNotAllowed("No."), 0.5)
+    record = await house.record()
+    assert (record.request_id, record.endpoint, record.status) == ("mine", "chat", 403)
+    assert record.error_code == "model_not_allowed" and record.model is None and record.seconds == 0.5
+
+
 async def test_an_answer_that_nobody_reads_asks_nobody() -> None:
     house = House(good())
     await house.gateway.answer(ANONYMOUS, chat()).aclose()
