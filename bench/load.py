@@ -6,6 +6,7 @@ Figures are taken in a window that opens after a warm-up. It talks to this machi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ class Tally:
 
     counting: bool = False
     stopped: bool = False
+    begun: int = 0
+    all_begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: int = 0
     events: int = 0
     whole: list[float] = field(default_factory=list)
@@ -84,6 +87,9 @@ class Client(asyncio.Protocol):
             self._tally.events += reading.events - events
         if reading.content and not content:
             self._first = time.perf_counter()
+            self._tally.begun += 1
+            if self._tally.begun == self._workload.connections:
+                self._tally.all_begun.set()
         if reading.over:
             self._end(reading)
 
@@ -178,6 +184,9 @@ async def measure(ask: Ask, workload: Workload, request: bytes | None = None) ->
         for number in range(workload.connections):
             group.create_task(connect(workload.ramp * number / workload.connections))
         await asyncio.sleep(workload.ramp + WARM_UP)
+        if workload.patience:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(tally.all_begun.wait(), workload.patience)
         seen = await _window(ask, workload, tally)
         seen["streams_open"] = sum(client.streaming for client in clients)
         tally.stopped = True

@@ -63,7 +63,7 @@ def table(document: Document, figures: Sequence[Figure]) -> str:
         cells = [written(value(document, name, figure), figure.digits) for name in names]
         if any(cell != NONE for cell in cells):
             rows.append([figure.label, *cells])
-    return _markdown(rows)
+    return _markdown(rows) if len(rows) > 1 else ""
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -61,6 +62,13 @@ async def test_open_streams_are_counted(url: str) -> None:
     """Memory per 1,000 streams means nothing unless 1,000 are open."""
     seen = await measure(Ask(url, SLOW), short(SLOW, stream=True, tokens=9))
     assert seen["streams_open"] == 4
+
+
+async def test_a_slow_gateway_gets_time_until_all_its_streams_are_open(url: str) -> None:
+    late = replace(short(SLOW, stream=True, tokens=9), ramp=0.2, patience=5.0)
+    assert (await measure(Ask(url, SLOW), late))["streams_open"] == 4
+    never = replace(short(SLOW, stream=False, tokens=9), patience=0.1)
+    assert (await measure(Ask(url, SLOW), never))["streams_open"] == 0
 
 
 async def test_refusals_are_errors_and_end_in_bounded_time(url: str) -> None:

@@ -57,6 +57,10 @@ def test_the_table_has_a_column_for_each_target_and_no_empty_row() -> None:
     ]
 
 
+def test_a_table_without_rows_is_not_printed() -> None:
+    assert table(document(records=[]), [CPU]) == ""
+
+
 def test_what_makes_figures_doubtful_is_said() -> None:
     calm = document(records=[record("tierway", "small", cpu_ms_per_request=cpu) for cpu in (0.29, 0.30)])
     assert complaints(calm) == []
