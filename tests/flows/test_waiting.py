@@ -85,6 +85,7 @@ async def test_the_callers_deadline(service: Service, streamed: bool) -> None:
     """`x-tierway-timeout` binds everything: no attempt and no fall-back outlasts it, and it is not held against the
     upstream."""
     service.sims["slow"].fault_next("hang")
+    held = await service.metric("tierway_upstream_errors_total", upstream="backed", kind="timeout")
     before = clock.monotonic()
     with pytest.raises(openai.InternalServerError) as caught:
         await service.openai().chat.completions.create(
@@ -95,7 +96,7 @@ async def test_the_callers_deadline(service: Service, streamed: bool) -> None:
         )
     assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
     assert clock.monotonic() - before < 1
-    assert await service.metric("tierway_upstream_errors_total", upstream="backed", kind="timeout") == 1, "see above"
+    assert await service.metric("tierway_upstream_errors_total", upstream="backed", kind="timeout") == held
 
 
 async def test_who_does_not_read_is_dropped(service: Service) -> None:
