@@ -14,7 +14,7 @@ import pytest
 from app.core.clock import SystemClock
 from app.simulator.server import simulate
 from tests.flows.raw import RawClient, chat, post
-from tests.flows.service import MODELS, gateway, over, running
+from tests.flows.service import KINDS, MODELS, gateway, over, running
 
 OLLAMA = ("127.0.0.1", 11_434)
 clock = SystemClock()
@@ -125,3 +125,16 @@ async def test_stopping_ends_what_does_not_end(tmp_path: Path) -> None:
     assert orjson.loads(last[6:])["error"]["code"]
     lines = [line for line in service.lines() if line["request_id"] == "cut"]
     assert len(lines) == 1 and lines[0]["error_code"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_upstreams_that_restart(tmp_path: Path, streamed: bool) -> None:
+    """A model server was restarted, and all connections kept to it are dead: no client notices."""
+    async with over(tmp_path, KINDS) as service:
+        client = await RawClient.connect(service.port)
+        for kind, sim in service.sims.items():
+            for _ in range(3):
+                await client.send(post(chat(MODELS[kind], "Hi", stream=streamed)))
+                assert (await client.reply())[0] == 200
+                sim.drop_connections()
+        client.vanish()
