@@ -32,7 +32,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     async with simulate("openai", models) as sim, simulate("vllm") as other:
         sims = {"slow": sim, "other": other}
         upstreams = {name: upstream(sim, timeouts=HASTY) for name in ("alone", "backed")}
-        upstreams["other"] = upstream(other)
+        upstreams |= {"other": upstream(other), "patient": upstream(sim)}
         notes = {f"backed/{name}": {"fallback": ["other/sim-medium"]} for name in ("slow", "quick")}
         async with gateway(folder, upstreams, sims, streaming=STREAMING, models=notes) as running:
             yield running
@@ -103,12 +103,12 @@ async def test_who_does_not_read_is_dropped(service: Service) -> None:
     """A client that takes nothing holds no model: after `send_timeout` it is cut off, upstream too, and recorded."""
     client = await RawClient.connect(service.port, receive_buffer=4096)
     service.sims["slow"].fault_next("slow_drip", size=20_000, seconds=0.0005)  # as fast as it is taken
-    await client.send(post(chat("alone/quick", "sim:tokens=60000", stream=True), x_request_id="deaf"))
+    await client.send(post(chat("patient/quick", "sim:tokens=60000", stream=True), x_request_id="deaf"))
     call = None
-    for _ in range(300):
+    for _ in range(800):
         await asyncio.sleep(0.01)
-        call = service.sims["slow"].asked[-1]
-        if call.disconnected:
+        call = next((call for call in service.sims["slow"].asked if call.headers["x-request-id"] == "deaf"), None)
+        if call is not None and call.disconnected:
             break
     assert call is not None and call.disconnected
     received = await client.rest()
@@ -123,7 +123,7 @@ async def test_who_does_not_read_is_dropped(service: Service) -> None:
 async def test_who_reads_slowly_gets_it_all(service: Service) -> None:
     """Back-pressure is not punished: as long as it reads at all, a slow client gets every word."""
     client = await RawClient.connect(service.port, receive_buffer=4096)
-    await client.send(post(chat("alone/quick", "sim:tokens=4000", stream=True), connection="close"))
+    await client.send(post(chat("patient/quick", "sim:tokens=4000", stream=True), connection="close"))
     while await client.more():
         await asyncio.sleep(0.0005)
     assert client.received.count(b"data: ") > 4000 and b"data: [DONE]" in client.received
