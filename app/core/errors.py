@@ -188,7 +188,7 @@ class Broken(UpstreamFault):
 
 
 class TimedOut(UpstreamFault):
-    """One of the four clocks ran out; `phase` is `first_token`, `idle` or `total`."""
+    """One of the four clocks ran out; `phase` is `first_token`, `idle`, `total`, or `upstream` (its own)."""
 
     status, code, kind, again = 504, "upstream_timeout", "timeout", Again.NEXT
 
