@@ -30,7 +30,7 @@ run: $(VENV)/.runtime ## start the gateway on http://127.0.0.1:8080
 	@$(BIN)/tierway serve
 
 test: $(VENV)/.dev ## run every test, real services included
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.dev ## format, lint, types, layout, dead links, coverage
 	@$(BIN)/ruff format --check --quiet .

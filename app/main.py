@@ -34,7 +34,7 @@ from app.core.tasks import TaskOwner
 from app.flags import Flags
 from app.gateway.adapters import adapter, breaker_settings
 from app.gateway.attempts import Attempts
-from app.gateway.discovery import Discovery, Found, Notes
+from app.gateway.discovery import BUILTIN, Discovery, Found, Notes
 from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.settle import Settlement
@@ -56,8 +56,6 @@ from app.wire.codec import Limits
 
 DRAIN_SECONDS: Final = 10.0
 """How long settling may still take once the last request is over."""
-
-BUILTIN: Final = "builtin"
 
 log = get_logger("tierway")
 
@@ -250,9 +248,9 @@ def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, r
     timing = Pace(pace.commit_after, pace.ping, pace.send_timeout)
     paths = {
         "/v1/chat/completions": TokenPath(
-            ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error
+            ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error, "chat"
         ),
-        "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error),
+        "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error, "embeddings"),
     }
     return Front(
         paths,
@@ -260,6 +258,7 @@ def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, r
         in_flight_limit=bounds.in_flight,
         on_error=_log_error,
         watch=metrics.in_flight.set,
+        refused=gateway.refused,
     )
 
 

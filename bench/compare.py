@@ -138,7 +138,7 @@ class Bench:
         share = elsewhere.share()
         running.freeze()
         record = {"target": running.target.name, "workload": workload.name, "repetition": repetition, **seen}
-        record["foreign"] = share
+        record |= {"foreign": share, "connections": workload.connections, "fresh": workload.fresh}
         if idle_mb is not None:
             record["growth_mb"] = record["rss_mb"] - idle_mb
         self.records.append(record)

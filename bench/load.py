@@ -6,6 +6,7 @@ Figures are taken in a window that opens after a warm-up. It talks to this machi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ class Tally:
 
     counting: bool = False
     stopped: bool = False
+    begun: int = 0
+    all_begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: int = 0
     events: int = 0
     whole: list[float] = field(default_factory=list)
@@ -84,8 +87,16 @@ class Client(asyncio.Protocol):
             self._tally.events += reading.events - events
         if reading.content and not content:
             self._first = time.perf_counter()
+            self._tally.begun += 1
+            if self._tally.begun == self._workload.connections:
+                self._tally.all_begun.set()
         if reading.over:
             self._end(reading)
+
+    @property
+    def streaming(self) -> bool:
+        """Whether an answer is under way of which content has come."""
+        return self._reading is not None and self._reading.content
 
     def leave(self) -> None:
         if self._transport is not None:
@@ -146,10 +157,10 @@ def request_bytes(ask: Ask, workload: Workload) -> bytes:
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
-async def measure(ask: Ask, workload: Workload) -> dict[str, Any]:
+async def measure(ask: Ask, workload: Workload, request: bytes | None = None) -> dict[str, Any]:
     """Puts the load on, and says what was seen: counts, times, and what the gateway's processes used."""
     tally, clients = Tally(), set[Client]()
-    request = request_bytes(ask, workload)
+    asked = request_bytes(ask, workload) if request is None else request
     host, port = address(ask.url)
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
@@ -159,7 +170,7 @@ async def measure(ask: Ask, workload: Workload) -> dict[str, Any]:
             if tally.stopped:
                 return
             try:
-                client = Client(workload, request, tally, again)
+                client = Client(workload, asked, tally, again)
                 await loop.create_connection(lambda: client, host, port)
                 clients.add(client)
             except OSError as error:
@@ -173,7 +184,11 @@ async def measure(ask: Ask, workload: Workload) -> dict[str, Any]:
         for number in range(workload.connections):
             group.create_task(connect(workload.ramp * number / workload.connections))
         await asyncio.sleep(workload.ramp + WARM_UP)
+        if workload.patience:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(tally.all_begun.wait(), workload.patience)
         seen = await _window(ask, workload, tally)
+        seen["streams_open"] = sum(client.streaming for client in clients)
         tally.stopped = True
         for client in clients:
             client.leave()

@@ -63,7 +63,7 @@ def table(document: Document, figures: Sequence[Figure]) -> str:
         cells = [written(value(document, name, figure), figure.digits) for name in names]
         if any(cell != NONE for cell in cells):
             rows.append([figure.label, *cells])
-    return _markdown(rows)
+    return _markdown(rows) if len(rows) > 1 else ""
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -78,6 +78,12 @@ def complaints(document: Document) -> list[str]:
         f"{record['target']}, {record['workload']}: {record['errors']}"
         for record in document["records"]
         if record["errors"]
+    ]
+    found += [
+        f"{record['target']}, {record['workload']}: only {record['streams_open']} of {record['connections']}"
+        " streams were open"
+        for record in document["records"]
+        if record.get("fresh") and record["streams_open"] < record["connections"]
     ]
     busy = [record["foreign"] for record in document["records"] if record.get("foreign", 0) > 0.05]
     if busy:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ import orjson
 
 from bench.load import Ask
 from bench.processes import on_core, pss, rss, send, tree
-from bench.targets import ADMIN_KEY, Target, filled, paths_of
+from bench.targets import ADMIN_KEY, Target, filled
 from bench.workloads import DIRECTIVE, QUICK, STREAM
 
-START_SECONDS: Final = 120.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 8.0
 SETTLE_SECONDS: Final = 1.0
 TOKENS: Final = 20
@@ -40,7 +41,8 @@ class Running:
         self.target = target
         self.facts: dict[str, Any] = {}
         self._core = core
-        self._folder, self._url_file = paths_of(run, target.name)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=run))  # it starts with nothing, every time
+        self._url_file = self._folder / "url"
         self._upstream = upstreams[target.kind]
         port = free_port()
         self._values = {
@@ -76,20 +78,23 @@ class Running:
             }
 
     def _launch(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.target.files.items():
             (self._folder / name).write_text(filled(text, self._values))
         inherited = {name: value for name, value in os.environ.items() if _inherited(name)}
         more = {name: filled(value, self._values) for name, value in self.target.environment.items()}
+        command = [filled(part, self._values) for part in self.target.command]
         with on_core(self._core), self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [filled(part, self._values) for part in self.target.command],
-                env=inherited | more,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    env=inherited | more,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Failed(f"{command[0]} cannot be started: {error.strerror}") from error
 
     @property
     def _log(self) -> Path:

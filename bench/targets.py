@@ -172,9 +172,3 @@ def chosen(targets: Sequence[Target], only: str | None, added: Sequence[Target])
         raise ValueError(f"no target {', '.join(missing)}; there are {', '.join(every)}")
     wanted = set(names) if only is not None else {*STANDARD_NAMES, *(target.name for target in added)}
     return [target for name, target in every.items() if name in wanted]
-
-
-def paths_of(run: Path, name: str) -> tuple[Path, Path]:
-    """The folder of a target, and the file in which it may tell its address."""
-    folder = run / name
-    return folder, folder / "url"

@@ -26,7 +26,8 @@ SENTENCE: Final = "Explain the difference between a process and a thread. "
 @dataclass(frozen=True, slots=True)
 class Workload:
     """`connections` ask one request after the other for `seconds`, after a warm-up; `ramp` is over how many seconds
-    they start. `fresh`: it spoils a process for the others, so it is run once, in one of its own."""
+    they start, `patience` how many more a slow gateway gets until all have been answered something. `fresh`: it spoils
+    a process for the others, so it is run once, in one of its own."""
 
     name: str
     shows: str
@@ -37,6 +38,7 @@ class Workload:
     stream: bool = False
     seconds: float = 1.5
     ramp: float = 0.0
+    patience: float = 0.0
     fresh: bool = False
 
     @property
@@ -51,7 +53,9 @@ WORKLOADS: Final = (
     Workload("large", "requests of 50 KB, 8 connections", QUICK, 8, 100, prompt_bytes=50_000),
     Workload("stream", "streams of 100 chunks without delay, 16 connections", STREAM, 16, 100, stream=True),
     Workload("paced", "50 streams, a chunk every 20 ms", PACED, 50, 50, stream=True, seconds=3.0, ramp=1.0),
-    Workload("memory", "1,000 open streams", SLOW, 1_000, 60, stream=True, seconds=2.0, ramp=4.0, fresh=True),
+    Workload(
+        "memory", "1,000 open streams", SLOW, 1_000, 60, stream=True, seconds=2.0, ramp=4.0, patience=30.0, fresh=True
+    ),
 )
 
 

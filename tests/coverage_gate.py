@@ -29,7 +29,7 @@ def main() -> int:
         def run(*command: str) -> int:
             return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environ, check=False).returncode
 
-        tests = ["pytest", "-q", "-n", "auto", "--dist", "loadgroup", *sys.argv[1:]]
+        tests = ["pytest", "-q", "-n", "auto", "--dist", "loadfile", *sys.argv[1:]]
         if failed := run("coverage", "run", "-m", *tests):
             return failed
         run("coverage", "combine", "--quiet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,19 +19,15 @@ from app.core.errors import (
     InvalidValue,
     MethodNotAllowed,
     NotFound,
-    RequestTooLarge,
     Unprocessable,
 )
 from app.wire.objects import write_error
 
 DESCRIPTION = "OpenAI-compatible gateway that sends each request to the cheapest model that can do it."
 
-BODY_BYTES_MAX: Final = 1_048_576
-"""Of what operators send; the token paths have their own limit."""
-
 
 def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
-    app = FastAPI(title="Tierway", version=__version__, description=DESCRIPTION, max_body_size=BODY_BYTES_MAX)
+    app = FastAPI(title="Tierway", version=__version__, description=DESCRIPTION)
     for router in routers:
         app.include_router(router)
     for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
@@ -64,8 +59,6 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
             return NotFound(f"There is nothing at {request.url.path[:200]}.")
-        case HTTPException(status_code=413):
-            return RequestTooLarge(f"The body is larger than {BODY_BYTES_MAX} bytes.")
         case HTTPException(status_code=status) if status < 500:
             return InvalidValue(str(error.detail))
         case _:

@@ -28,6 +28,7 @@ class ChatEndpoint:
         caller = self.door.caller(inbound.headers)
         terms = read_terms(inbound, caller)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
+        inbound.taken = True
         self.streams_active(request.stream)
         try:
             await reply(inbound, caller, request, self.gateway, self.codec, self.pace)

@@ -26,6 +26,7 @@ class EmbeddingsEndpoint:
         caller = self.door.caller(inbound.headers)
         terms = read_terms(inbound, caller)
         request = embeddings.read_request(await inbound.body(self.limits.body_bytes), terms)
+        inbound.taken = True
         with contextlib.suppress(Watched):  # the client left: the call is cancelled, and there is nobody to tell
             async with cancel_if(inbound.gone(), "client"):
                 reply, served, usage = await self.gateway.embed(caller, request)

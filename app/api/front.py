@@ -16,20 +16,23 @@ from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Overload
 from app.core.tasks import ErrorHandler
 
 Endpoint = Callable[[Inbound], Awaitable[None]]
+Refused = Callable[[str, str, GatewayError, float], None]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPath:
-    """A POST endpoint, and how errors are written in its dialect."""
+    """A POST endpoint, how errors are written in its dialect, and its name in records."""
 
     endpoint: Endpoint
     write_error: WriteError
+    name: str = "other"
 
 
 class Front:
     """`in_flight_limit` requests at a time are served on the token paths, the rest is refused before its body is read.
-    `on_error` is told of faults of ours; `watch` of the number in flight whenever it changes."""
+    `on_error` is told of faults of ours; `watch` of the number in flight whenever it changes; `refused` of what was
+    answered with an error before the gateway ever had it: the path's name, the request's id, the error, seconds."""
 
     def __init__(
         self,
@@ -39,12 +42,14 @@ class Front:
         in_flight_limit: int,
         on_error: ErrorHandler,
         watch: Callable[[int], None],
+        refused: Refused = lambda name, request_id, error, seconds: None,
     ) -> None:
         self._paths = dict(paths)
         self._rest = rest
         self._limit = in_flight_limit
         self._on_error = on_error
         self._watch = watch
+        self._refused = refused
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,8 +76,12 @@ class Front:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the last barrier
             if not isinstance(error, (GatewayError, asyncio.CancelledError)):
                 self._on_error(f"request {inbound.request_id}", error)
+            seen = shown(error, inbound.request_id)
+            if not inbound.taken:
+                seconds = asyncio.get_running_loop().time() - inbound.started
+                self._refused(path.name, inbound.request_id, seen, seconds)
             if not inbound.answered:
-                await send_error(inbound, shown(error, inbound.request_id), path.write_error)
+                await send_error(inbound, seen, path.write_error)
 
     def _count(self, change: int) -> None:
         self.in_flight += change

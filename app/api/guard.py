@@ -17,7 +17,6 @@ from app.api.inbound import ABORT
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
 
-HEADER_SECONDS: Final = 10.0
 HEADER_BYTES_MAX: Final = 32_768
 HEADER_FIELDS_MAX: Final = 100
 SEND_BUFFER_BYTES: Final = 32_768  # Linux doubles it
@@ -31,6 +30,8 @@ class Refusal(Exception):
 
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with bounds on the head of a request."""
+
+    head_seconds = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,7 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_timer(self) -> None:
         self._stop_timer()
-        self._head_timer = self.loop.call_later(HEADER_SECONDS, self._late)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._late)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

@@ -30,7 +30,7 @@ SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 @dataclass(slots=True)
 class Inbound:
     """`headers` have lower-case names; of a repeated header the last counts. `started` is in loop seconds. `answered`:
-    a status has gone out, so that no other can."""
+    a status has gone out, so that no other can. `taken`: the gateway has the request, and records it."""
 
     scope: Scope
     receive: Receive
@@ -39,6 +39,7 @@ class Inbound:
     request_id: str
     started: float
     answered: bool = False
+    taken: bool = False
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Inbound:

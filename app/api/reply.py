@@ -84,6 +84,9 @@ async def _stream(
             await line.end(writer.end())
     except ClientGone:
         inbound.abort()
+        await asyncio.sleep(0)  # in which the server learns of it, or it would log an answer without an end
+    except Watched:
+        raise
     except (Exception, asyncio.CancelledError) as error:  # after the head, the stream itself must say how it ended
         if inbound.answered:
             await line.last(writer.write(Fault(shown(error, inbound.request_id))))
@@ -120,8 +123,11 @@ class Line:
         except TimeoutError:
             self._inbound.abort()
 
-    def due(self) -> float:
-        """When `tick` should be called next, in loop seconds."""
+    def wake(self) -> float:
+        """When to call `tick` next, in loop seconds: a write that begins meanwhile must not be looked at too late."""
+        return min(self._due(), self._time() + self._pace.send_timeout)
+
+    def _due(self) -> float:
         pace = self._pace
         if self._writing:
             return self._last + pace.send_timeout
@@ -129,7 +135,7 @@ class Line:
 
     async def tick(self) -> None:
         """Does what is due. Raises `ClientGone` for a client that takes nothing."""
-        if self._time() < self.due():
+        if self._time() < self._due():
             return
         if self._writing:
             raise ClientGone("The client takes nothing of its answer.")
@@ -145,7 +151,7 @@ async def _keep(inbound: Inbound, line: Line) -> None:
     """Returns when the client has left; meanwhile keeps the line alive."""
     while True:
         try:
-            async with asyncio.timeout_at(line.due()):
+            async with asyncio.timeout_at(line.wake()):
                 await inbound.gone()
                 return
         except TimeoutError:

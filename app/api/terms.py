@@ -24,6 +24,7 @@ WITHOUT_EFFECT: Final = tuple(
 def read_terms(inbound: Inbound, caller: Caller) -> Terms:
     headers = inbound.headers
     timeout = _seconds(inbound, b"x-tierway-timeout")
+    asked = _one_of(inbound, b"x-tierway-priority", PRIORITIES)
     return Terms(
         request_id=inbound.request_id,
         root_id=inbound.request_id,
@@ -31,7 +32,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         trace_parent=trace_of(inbound.header(b"traceparent")).header,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
         agent=_text(inbound, b"x-tierway-agent"),
-        priority=_one_of(inbound, b"x-tierway-priority", PRIORITIES) or caller.priority,
+        priority="batch" if "batch" in (asked, caller.priority) else "interactive",  # a key's word is its most
         local_only=caller.privacy == "local",
         ignored=tuple(name.decode() for name in WITHOUT_EFFECT if name in headers),
     )

@@ -45,28 +45,28 @@ def serve(config_path: Path | None) -> None:
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
     listener = _bound(settings)
     settings = replace(settings, port=listener.getsockname()[1])
-    sys.exit(_serve_alone(settings, listener) if settings.workers == 1 else _serve_many(settings, listener))
+    if settings.workers > 1:
+        sys.exit(_serve_many(settings, listener))
+    _serve_alone(settings, listener)
 
 
 def _bound(settings: Settings) -> socket.socket:
-    """The address is taken first of all, so that nothing is announced that cannot be had."""
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Taken first of all, so that nothing is announced that cannot be had; who comes before we are ready, waits."""
+    host, port = settings.host, settings.port
+    ipv6 = ":" in host
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
     try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        fail(
-            f"Cannot listen on {settings.host}, port {settings.port}: {error.strerror}. See TIERWAY_HOST, TIERWAY_PORT."
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=ipv6 and socket.has_dualstack_ipv6()
         )
-    return listener
+    except OSError as error:
+        fail(f"Cannot listen on {host}, port {port}: {error.strerror}. See TIERWAY_HOST and TIERWAY_PORT.")
 
 
-def _serve_alone(settings: Settings, listener: socket.socket) -> int:
+def _serve_alone(settings: Settings, listener: socket.socket) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped in good order
         signal.signal(name, lambda number, frame: sys.exit(0))
-    server = uvicorn.Server(_server_config(Application(settings, _announce), settings))
-    server.run([listener])
-    return 0 if server.started else STARTUP_FAILURE
+    uvicorn.Server(_server_config(Application(settings, _announce), settings)).run([listener])
 
 
 def _serve_many(settings: Settings, listener: socket.socket) -> int:
@@ -83,7 +83,7 @@ def _serve_many(settings: Settings, listener: socket.socket) -> int:
 class Workers(Multiprocess):
     """uvicorn's supervisor, which also lets go of the gauges of workers that ended."""
 
-    _seen: frozenset[int | None] = frozenset()
+    _seen: frozenset[int] = frozenset()
 
     @property
     def status(self) -> int:
@@ -93,10 +93,9 @@ class Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         super().keep_subprocess_alive()
-        now = frozenset(process.pid for process in self.processes)
+        now = frozenset(process.pid for process in self.processes if process.pid is not None)
         for pid in self._seen - now:
-            if pid is not None:
-                forget_worker(pid)
+            forget_worker(pid)
         self._seen = now
 
 

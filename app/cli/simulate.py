@@ -56,5 +56,7 @@ async def _simulate(ports: dict[str, int], host: str) -> None:
             except OSError as error:
                 fail(f"Port {port} for {kind} cannot be had: {error.strerror}.")
             click.echo(f"{kind:<10} {server.base_url}   ({VARIABLES[kind]}={server.base_url})")
+        if "anthropic" in ports:
+            click.echo("The fake Claude wants a key: set ANTHROPIC_API_KEY to anything.")
         click.echo("Faults: GET /_sim/faults lists them, POST /_sim/faults sets them. Stop with Ctrl-C.")
         await stop.wait()

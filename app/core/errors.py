@@ -101,8 +101,8 @@ class MethodNotAllowed(CallerError):
 
     status, code = 405, "method_not_allowed"
 
-    def __init__(self, message: str, *, allow: str = "POST") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, param: str | None = None, allow: str = "POST") -> None:
+        super().__init__(message, param=param)
         self.allow = allow
 
 
@@ -188,7 +188,7 @@ class Broken(UpstreamFault):
 
 
 class TimedOut(UpstreamFault):
-    """One of the four clocks ran out; `phase` is `first_token`, `idle` or `total`."""
+    """One of the four clocks ran out; `phase` is `first_token`, `idle`, `total`, or `upstream` (its own)."""
 
     status, code, kind, again = 504, "upstream_timeout", "timeout", Again.NEXT
 

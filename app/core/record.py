@@ -37,7 +37,6 @@ class Attempt:
     outcome: str
     blame: str | None
     seconds: float
-    connected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from app.routing.registry import Registry
 LIST_SECONDS: Final = 5.0
 EVERY_SECONDS: Final = 30.0
 EVERY_SECONDS_WHILE_AWAY: Final = 3.0
+BUILTIN: Final = "builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Discovery:
         publish: Callable[[Registry], None],
         observe: Callable[[Found], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        patience: float = LIST_SECONDS,
     ) -> None:
         self._upstreams = tuple(upstreams)
         self._notes = notes
@@ -63,6 +65,7 @@ class Discovery:
         self._publish = publish
         self._observe = observe
         self._sleep = sleep
+        self._patience = patience
         self._cards: dict[str, Sequence[Card]] = {}
         self._found: dict[str, Found] = {}
 
@@ -80,7 +83,7 @@ class Discovery:
             notes = self._notes
             cards = registered(cards, notes.models, self._price_of, only_listed=notes.only_listed)
             if notes.simulated:
-                cards = [replace(card, simulated=True) for card in cards]
+                cards = [replace(card, simulated=card.kind != BUILTIN) for card in cards]
             self._publish(Registry(cards, notes.aliases))
 
     async def run(self) -> None:
@@ -93,12 +96,12 @@ class Discovery:
     async def _ask(self, upstream: Upstream) -> None:
         error: str | None = None
         try:
-            async with asyncio.timeout(LIST_SECONDS):
+            async with asyncio.timeout(self._patience):
                 self._cards[upstream.name] = tuple(await upstream.cards())
         except GatewayError as fault:
             error = fault.message
         except TimeoutError:
-            error = f"It did not list its models within {LIST_SECONDS:.0f} s."
+            error = f"It did not list its models within {self._patience:.0f} s."
         except Exception as ours:  # noqa: BLE001 - a fault of one adapter must not end discovery of all the others
             error = f"The gateway failed on its list of models: {type(ours).__name__}."
         models = len(self._cards.get(upstream.name, ()))

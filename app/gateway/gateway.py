@@ -16,7 +16,7 @@ from app.core.errors import GatewayError
 from app.core.events import Event, Fault, Usage, is_content
 from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
-from app.core.record import Served
+from app.core.record import Record, Served
 from app.core.request import EmbeddingRequest, Embeddings, Request
 from app.core.tokens import estimate
 from app.core.upstream import Upstream
@@ -69,6 +69,24 @@ class Gateway:
                     embedded = Embedded(reply, exchange.served(), settled_usage(exchange))
         return embedded
 
+    def refused(self, endpoint: str, request_id: str, error: GatewayError, seconds: float) -> None:
+        """Records what was refused before it became a request: a wrong key, a body that is no JSON."""
+        record = Record(
+            request_id=request_id,
+            parent_id=None,
+            root_id=request_id,
+            depth=0,
+            endpoint=endpoint,
+            model_requested="",
+            stream=False,
+            status=error.status,
+            started_at=self._clock.now() - seconds,
+            seconds=seconds,
+            overhead_seconds=seconds,
+            error_code=error.code,
+        )
+        self._settlement.tell(record)
+
     def _stream(self, candidate: Candidate, request: Request) -> AsyncGenerator[Event, None]:
         return self.upstreams[candidate.card.upstream].stream(request, candidate.card)
 
@@ -91,7 +109,7 @@ def _always(reply: Embeddings) -> bool:
 
 
 def _unreachable(error: GatewayError) -> Embeddings:
-    raise error
+    raise AssertionError("an embedding is one item, which nothing can come after") from error
 
 
 def _embedding_usage(reply: Embeddings, request: EmbeddingRequest) -> Usage:

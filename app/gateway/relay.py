@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage, is_content
+from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.core.money import Tokens, cost_nano
 from app.core.request import Request
 from app.core.tokens import estimate
@@ -15,9 +15,10 @@ from app.gateway.exchange import Exchange
 
 
 async def relay(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
-    """The same events, with `Start.served` and the price of `Usage` filled in."""
+    """The same events, with `Start.served` and the price of `Usage` filled in. The first of them comes with the first
+    content: an attempt holds back what is before it."""
     async for event in events:
-        if exchange.first_content is None and is_content(event):
+        if exchange.first_content is None:
             exchange.first_content = exchange.clock.monotonic()
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):

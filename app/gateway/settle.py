@@ -32,7 +32,10 @@ class Settlement:
             exchange.error = _as_error(error)
         if exchange.usage is not None or exchange.first_content is not None:
             settled_usage(exchange)  # again, if the answer came that far: what was used is billed however it ended
-        record = exchange.record()
+        self.tell(exchange.record())
+
+    def tell(self, record: Record) -> None:
+        """Gives the record to every reader, in a task of its own."""
         self._tasks.spawn(self._settle(record), f"settle {record.request_id}")
 
     async def _settle(self, record: Record) -> None:

@@ -93,7 +93,7 @@ async def _survive(callback: Callback, topic: bytes) -> bool:
         await callback()
     except StoreUnavailable:
         return False
-    except Exception:
+    except Exception:  # one reader's fault must not keep the others from hearing
         log.exception("a reader of %s failed", topic.decode())
         return False
     return True

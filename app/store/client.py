@@ -153,7 +153,7 @@ class Store:
             await asyncio.sleep(FIRST_PAUSE)
         try:
             await self._check_layout()
-        except BaseException:
+        except BaseException:  # also when cancelled: nothing may stay open
             await self.aclose()
             raise
 

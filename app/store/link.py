@@ -125,7 +125,7 @@ async def open_link(
             await _connect(loop, address, link)
             link.write(b"".join(pack(command) for command in greeting))
             await greeted
-    except BaseException as error:
+    except BaseException as error:  # also when cancelled: nothing may stay open
         await link.aclose()
         with contextlib.suppress(asyncio.CancelledError, Unreachable):
             greeted.cancel() or greeted.exception()

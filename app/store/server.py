@@ -68,7 +68,7 @@ class EmbeddedServer:
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._ready)
-        except BaseException as error:
+        except BaseException as error:  # also when cancelled: no server may stay behind
             await self.aclose()
             if isinstance(error, TimeoutError):
                 raise StoreUnusable(f"the embedded server in {self._folder.path} does not answer") from None

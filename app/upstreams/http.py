@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
@@ -17,6 +18,7 @@ import aiohttp
 from app.core.errors import BadReply, Broken, Refused, TimedOut
 
 READ_BUFFER_BYTES: Final = 65_536
+RECEIVE_BUFFER_BYTES: Final = 131_072  # Linux doubles it
 REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 ERROR_BYTES_MAX: Final = 64 * 1024
 
@@ -149,7 +151,9 @@ class AiohttpTransport:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:  # made on first use: a session belongs to the running loop
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=self._keepalive, socket_factory=_bounded_socket
+                ),
                 timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=True,
@@ -188,6 +192,14 @@ class AiohttpTransport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _bounded_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Left to itself, the kernel would take megabytes of an answer that its client does not read."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    return made
 
 
 class AiohttpReply:

@@ -22,6 +22,7 @@ from app.core.errors import (
     RequestTooLarge,
     ServerFault,
     Throttled,
+    TimedOut,
 )
 
 MESSAGE_LIMIT: Final = 500
@@ -134,6 +135,8 @@ def error_of(
         return AccountFault(_ACCOUNT[status])
     if status in (503, 529):
         return Busy("the upstream is overloaded or not ready", retry_after=retry_after(headers))
+    if status == 504:
+        return TimedOut("the upstream timed out on its own side", phase="upstream")
     if status >= 500 or status == 408:
         return ServerFault(f"the upstream failed with status {status}")
     if status >= 400:

@@ -158,6 +158,8 @@ def test_clients_do_not_retry_what_was_already_retried() -> None:
 def test_an_error_carries_what_a_client_needs() -> None:
     error = errors.InvalidValue("n must be 1 to 128.", param="n", retry_after=1.5)
     assert (str(error), error.message, error.param, error.retry_after) == (error.message, str(error), "n", 1.5)
+    assert errors.MethodNotAllowed("Not so.").allow == "POST"
+    assert errors.MethodNotAllowed("Not so.", allow="GET, DELETE").allow == "GET, DELETE"
     timeout = errors.TimedOut("Too late.", phase="idle")
     assert (timeout.phase, timeout.param, timeout.retry_after) == ("idle", None, None)
 

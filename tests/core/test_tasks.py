@@ -163,10 +163,12 @@ async def test_a_body_that_ends_first_ends_the_watcher() -> None:
         try:
             await forever()
         finally:
+            await asyncio.sleep(0)
             cleaned.append(True)
 
     async with cancel_if(watcher(), "client"):
         await asyncio.sleep(0)
+    assert cleaned == [True], "it is gone when the body is left"
     assert (cleaned, cancelling(), await others()) == ([True], 0, set())
 
 

@@ -22,6 +22,7 @@ from openai import AsyncOpenAI
 from app.api.guard import GuardedProtocol
 from app.config.load import load
 from app.main import Application, Ready
+from app.simulator.behaviour import DEFAULTS, Behaviour
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
 from app.telemetry.logs import configure
@@ -137,10 +138,12 @@ async def running(
 
 
 @contextlib.asynccontextmanager
-async def over(folder: Path, kinds: Sequence[str], **config: Any) -> AsyncIterator[Service]:
+async def over(
+    folder: Path, kinds: Sequence[str], behaviours: Mapping[str, Behaviour] = DEFAULTS, **config: Any
+) -> AsyncIterator[Service]:
     """A gateway over one simulated upstream of each kind, named like its kind."""
     async with contextlib.AsyncExitStack() as stack:
-        sims = {kind: await stack.enter_async_context(simulate(kind)) for kind in kinds}
+        sims = {kind: await stack.enter_async_context(simulate(kind, behaviours[kind])) for kind in kinds}
         upstreams = {name: upstream(sim) for name, sim in sims.items()}
         environ = {"ANTHROPIC_API_KEY": "simulated"} if "anthropic" in kinds else {}
         environ |= config.pop("environ", {})

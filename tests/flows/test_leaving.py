@@ -9,12 +9,15 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from app.core.clock import SystemClock
+from app.simulator.behaviour import DEFAULTS
+from app.simulator.faults import fault as made
 from app.simulator.record import Call
 from tests.flows.raw import RawClient, chat, post
 from tests.flows.service import KINDS, MODELS, Service, over
@@ -27,7 +30,12 @@ clock = SystemClock()
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    async with over(Path(tmp_path_factory.mktemp("leaving")), KINDS) as running:
+    longer = {
+        kind: replace(one, models=tuple(replace(model, max_output=200_000, context=1_000_000) for model in one.models))
+        for kind, one in DEFAULTS.items()
+    }
+    notes = {MODELS["ollama"]: {"num_ctx": 200_000}}
+    async with over(Path(tmp_path_factory.mktemp("leaving")), KINDS, longer, models=notes) as running:
         yield running
 
 
@@ -55,7 +63,8 @@ def recorded(service: Service) -> Counter[str]:
 
 # --- the points at which a client leaves ----------------------------------------------------------------------------
 
-LONG = "sim:tokens=100000"
+LONG = {"ollama": "sim:tokens=80000", "vllm": "sim:tokens=50000", "anthropic": "sim:tokens=60000"}
+"""More than the kernel holds of an answer that nobody reads; frames are larger or smaller."""
 
 
 async def mid_head(service: Service, client: RawClient, whole: bytes, kind: str) -> None:
@@ -93,7 +102,7 @@ POINTS: dict[str, tuple[Point, str | None, bool]] = {
     "before the upstream's headers": (asked, "hang", True),
     "before the first token": (asked, "hang_first", True),
     "in the middle of the answer": (answering, "stall", True),
-    "while not reading": (not_reading, None, True),
+    "while not reading": (not_reading, "slow_drip:size=20000:seconds=0.0005", True),
 }
 """How to get there, what the upstream does meanwhile, and whether there is a request to be recorded."""
 
@@ -111,11 +120,12 @@ async def test_leaving(service: Service, kind: str, point: str) -> None:
         for reset in (False, True):
             name = f"{kind}.{point.replace(' ', '-')}.{streamed}.{reset}".replace("'", "")
             if fault is not None:
-                sim.fault_next(fault)
+                sim.fault_next(made(fault))
             client = await RawClient.connect(service.port, receive_buffer=4096)
-            text = LONG if go is not_reading else "sim:tokens=20"
-            await go(service, client, post(chat(MODELS[kind], text, stream=streamed), x_request_id=name), kind)
-            assert not fault or len(under_way(service)) == 1
+            body = chat(MODELS[kind], LONG.get(kind, LONG["vllm"]) if go is not_reading else "Hi", stream=streamed)
+            body["max_tokens"] = 120_000
+            await go(service, client, post(body, x_request_id=name), kind)
+            assert len(under_way(service)) == counts
             client.vanish(reset=reset)
             await within(1, lambda: not under_way(service), f"the upstream still works: {name}")
             if counts:
@@ -139,7 +149,7 @@ async def kill(service: Service, number: int, dice: random.Random) -> None:
     kind = dice.choice(KINDS)
     streamed = dice.random() < 0.7
     fault = dice.choice(FAULTS)
-    text = dice.choice(("Hello", "sim:tokens=300", LONG)) + (f" sim:fault={fault}" if fault else "")
+    text = dice.choice(("Hello", "sim:tokens=300", "sim:tokens=3000")) + (f" sim:fault={fault}" if fault else "")
     whole = post(chat(MODELS[kind], text, stream=streamed), x_request_id=f"kill-{number}")
     client = await RawClient.connect(service.port, receive_buffer=8192)
     cut = dice.randrange(len(whole)) if dice.random() < 0.15 else len(whole)

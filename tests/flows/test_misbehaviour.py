@@ -88,7 +88,7 @@ ALONE: Final[dict[str, Seen]] = {
     "empty_error": both(FAILED),
     "html_error": both(FAILED),
     "unavailable": both(BUSY),
-    "gateway_timeout": both(FAILED),
+    "gateway_timeout": both(LATE),
     "overloaded": both(BUSY),
     "redirect": both(FAILED),
     "html": both(FAILED),

@@ -53,8 +53,10 @@ class Script:
                 else:
                     yield step
         finally:
-            await asyncio.sleep(0)
-            self.closed += 1
+            try:
+                await asyncio.sleep(0)
+            finally:
+                self.closed += 1
 
 
 @dataclass
@@ -121,3 +123,9 @@ def exchange_of(
     exchange = Exchange(caller, request or chat(), "chat", clock or ManualClock())
     exchange.plan = planned(*cards) if cards else None
     return exchange
+
+
+def move(exchange: Exchange, seconds: float) -> None:
+    """Lets time pass for an exchange."""
+    assert isinstance(exchange.clock, ManualClock)
+    exchange.clock.advance(seconds)

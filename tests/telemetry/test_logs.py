@@ -40,7 +40,7 @@ RECORD = Record(
     key_id="key-1",
     model="ollama/rnj-1",
     upstream="ollama",
-    attempts=(Attempt("ollama/rnj-1", "ollama", "ok", None, 1.0000001, connected=True),),
+    attempts=(Attempt("ollama/rnj-1", "ollama", "ok", None, 1.0000001),),
     tokens=Tokens(10, 20),
     cost_nano=1_500,
     trace_id="t",

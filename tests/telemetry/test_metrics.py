@@ -65,7 +65,7 @@ RECORD = Record(
     attempts=(
         Attempt("gpu/qwen", "gpu", "busy", "upstream", 0.1),
         Attempt("gpu/qwen", "gpu", "truncated", "upstream", 0.1),
-        Attempt("ollama/rnj-1", "ollama", "ok", None, 2.0, connected=True),
+        Attempt("ollama/rnj-1", "ollama", "ok", None, 2.0),
     ),
     tokens=Tokens(prompt=100, completion=21, cache_read=30, cache_write=20, reasoning=5),
     cost_nano=1_500_000_000,

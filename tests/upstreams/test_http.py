@@ -76,7 +76,7 @@ async def test_no_redirect_is_followed(transport: Transport) -> None:
         (says(CHUNKED + b"zz\r\nabc\r\n"), UpstreamFault),
         (says(JSON_HEAD + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope"), UpstreamFault),
     ],
-    ids=str,
+    ids=[f"reply-{number}" for number in range(12)],
 )
 async def test_a_broken_reply_is_a_fault_of_the_upstream(
     transport: Transport, handler: Handler, fault: type[UpstreamFault]

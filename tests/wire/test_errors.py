@@ -16,6 +16,7 @@ from app.core.errors import (
     RequestTooLarge,
     ServerFault,
     Throttled,
+    TimedOut,
 )
 from app.wire.errors import MESSAGE_LIMIT, clean, error_from, error_of, retry_after
 
@@ -39,7 +40,7 @@ from app.wire.errors import MESSAGE_LIMIT, clean, error_from, error_of, retry_af
         (500, ServerFault),
         (502, ServerFault),
         (503, Busy),
-        (504, ServerFault),
+        (504, TimedOut),
         (529, Busy),
     ],
 )

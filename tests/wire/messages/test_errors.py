@@ -25,6 +25,7 @@ from app.core.errors import (
     RequestTooLarge,
     ServerFault,
     Throttled,
+    TimedOut,
     UpstreamFailed,
     UpstreamTimeout,
 )
@@ -71,7 +72,7 @@ def body(kind: str, message: str = "m", **details: Any) -> bytes:
         (429, body("rate_limit_error", error_code="contract_spend_limit_reached"), AccountFault),
         (500, body("api_error"), ServerFault),
         (503, b"", Busy),
-        (504, body("timeout_error"), ServerFault),
+        (504, body("timeout_error"), TimedOut),
         (529, body("overloaded_error"), Busy),
         (500, b"<html>", ServerFault),
         (400, b'{"error": "plain"}', Rejected),

@@ -1,0 +1,88 @@
+"""Without these some errors come as HTML, as FastAPI's own objects, or with a stack trace."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+from fastapi import APIRouter, HTTPException
+
+from app import __version__
+from app.core.errors import Overloaded
+from tests.api.site import error, site
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    router = APIRouter()
+
+    @router.get("/full")
+    async def full() -> None:
+        raise Overloaded("Full.", retry_after=2)
+
+    @router.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("the password is x")
+
+    @router.get("/status/{status}")
+    async def refused(status: int) -> None:
+        raise HTTPException(status, "Not like this.")
+
+    @router.get("/number")
+    async def number(n: int) -> int:
+        return n
+
+    async with site(router) as client:
+        yield client
+
+
+async def test_nothing_there(client: httpx2.AsyncClient) -> None:
+    reply = await client.get("/v1/nothing?secret=1")
+    assert reply.status_code == 404 and error(reply)["code"] == "not_found"
+    assert "/v1/nothing" in error(reply)["message"] and "secret" not in error(reply)["message"]
+
+
+async def test_a_long_path_is_not_repeated_whole(client: httpx2.AsyncClient) -> None:
+    for method in ("GET", "POST"):
+        assert len((await client.request(method, "/number" + "x" * 5000)).content) < 1000
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "HEAD", "OPTIONS"])
+async def test_another_method(client: httpx2.AsyncClient, method: str) -> None:
+    reply = await client.request(method, "/full", headers={"x-request-id": "mine"})
+    assert reply.status_code == 405 and reply.headers["allow"] == "GET" and reply.headers["x-request-id"] == "mine"
+    if method != "HEAD":
+        assert error(reply)["code"] == "method_not_allowed" and method in error(reply)["message"]
+
+
+async def test_an_error_of_the_tree_keeps_its_headers(client: httpx2.AsyncClient) -> None:
+    reply = await client.get("/full")
+    assert reply.status_code == 503 and error(reply)["code"] == "overloaded" and reply.headers["retry-after"] == "2"
+
+
+async def test_a_fault_of_ours_says_the_id_and_nothing_else(client: httpx2.AsyncClient) -> None:
+    reply = await client.get("/broken", headers={"x-request-id": "mine"})
+    assert reply.status_code == 500 and error(reply)["code"] == "internal_error"
+    assert "mine" in error(reply)["message"] and "password" not in reply.text
+
+
+@pytest.mark.parametrize(("raised", "sent"), [(400, 400), (403, 400), (418, 400), (500, 500), (503, 500)])
+async def test_errors_of_the_framework_have_our_shape(client: httpx2.AsyncClient, raised: int, sent: int) -> None:
+    reply = await client.get(f"/status/{raised}")
+    assert reply.status_code == sent and error(reply)["code"] == ("invalid_value" if sent == 400 else "internal_error")
+    assert ("Not like this" in error(reply)["message"]) == (sent == 400)
+
+
+@pytest.mark.parametrize("query", ["", "?n=x"])
+async def test_a_wrong_value_is_422_and_names_its_field(client: httpx2.AsyncClient, query: str) -> None:
+    reply = await client.get(f"/number{query}")
+    assert reply.status_code == 422 and error(reply)["param"] == "n" and error(reply)["message"].startswith("n: ")
+
+
+async def test_the_document_is_there(client: httpx2.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert document["info"]["title"] == "Tierway" and document["info"]["version"] == __version__
+    assert "/full" in document["paths"]
+    page = await client.get("/docs")
+    assert page.status_code == 200 and "/openapi.json" in page.text

@@ -1,0 +1,117 @@
+"""Without these somebody gets in who must not, or nobody does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.access.keys import KeyRing
+from app.api.auth import Door, bearer
+from app.core.caller import ANONYMOUS, Caller
+from app.core.clock import ManualClock
+from app.core.errors import InvalidApiKey, NotFound
+
+ALICE = Caller(key_id="key_1", name="alice")
+
+
+@dataclass
+class Ring:
+    """The keys there are. It can change, as the real one does."""
+
+    keys: dict[str, Caller] = field(default_factory=dict)
+    any_created: bool = False
+
+    def authenticate(self, secret: str) -> Caller:
+        if secret not in self.keys:
+            raise InvalidApiKey("The API key is not valid.")
+        return self.keys[secret]
+
+
+def door(ring: Ring | None = None, *, admin_key: str | None = None, open_at_first: bool = True) -> Door:
+    found = ring or Ring()
+    return Door(lambda: found, admin_key=admin_key, open_at_first=open_at_first)
+
+
+def auth(secret: str) -> dict[bytes, bytes]:
+    return {b"authorization": b"Bearer " + secret.encode("latin-1")}
+
+
+def test_nobody_needs_a_key_until_the_first_was_made() -> None:
+    """A newcomer just tries; from the first key on, nobody else gets in, also when it was revoked."""
+    ring = Ring()
+    entrance = door(ring)
+    anything: list[dict[bytes, bytes]] = [{}, auth("whatever")]
+    assert entrance.open and all(entrance.caller(headers) is ANONYMOUS for headers in anything)
+    ring.any_created = True
+    for headers in anything:
+        with pytest.raises(InvalidApiKey):
+            entrance.caller(headers)
+    assert door(ring).open is False
+
+
+def test_beyond_loopback_a_key_is_needed_from_the_start() -> None:
+    with pytest.raises(InvalidApiKey, match="Bearer KEY"):
+        door(open_at_first=False).caller({})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"authorization": b"Bearer s3"},
+        {b"authorization": b"bearer   s3 "},
+        {b"x-api-key": b"s3"},
+        {b"x-api-key": b" s3 ", b"authorization": b"Basic dXNlcjpwYXNz"},
+        {b"x-api-key": b"other", b"authorization": b"Bearer s3"},
+        {b"x-api-key": b"s3", b"authorization": b"Bearer "},
+    ],
+)
+def test_a_key_is_found_wherever_clients_put_it(headers: dict[bytes, bytes]) -> None:
+    """OpenAI's clients, Anthropic's, and such as send both."""
+    assert door(Ring({"s3": ALICE}, True)).caller(headers) is ALICE
+
+
+@pytest.mark.parametrize("headers", [{}, {b"authorization": b""}, {b"authorization": b"s3"}, {b"x-api-key": b"  "}])
+def test_no_key_is_none(headers: dict[bytes, bytes]) -> None:
+    assert bearer(headers) is None
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_bring_the_door_down(secret: bytes) -> None:
+    """Outside ASCII, in pieces of UTF-8, with anything else: never more than a 401."""
+    entrance = door(KeyRing(ManualClock(), any_created=True), admin_key="boss")  # type: ignore[arg-type]
+    for headers in ({b"authorization": b"Bearer " + secret}, {b"x-api-key": secret}):
+        with pytest.raises(InvalidApiKey):
+            entrance.caller(headers)
+        with pytest.raises(InvalidApiKey):
+            entrance.admin(headers)
+
+
+def test_without_an_admin_key_there_is_nothing_to_administer() -> None:
+    """Not even with an empty secret, and not even for who has a key."""
+    for headers in ({}, auth(""), auth("s3")):
+        with pytest.raises(NotFound, match="TIERWAY_ADMIN_KEY"):
+            door(Ring({"s3": ALICE})).admin(headers)
+
+
+@pytest.mark.parametrize("headers", [{}, auth("bos"), auth("bosss"), auth("BOSS"), auth("s3")])
+def test_another_key_does_not_administer(headers: dict[bytes, bytes]) -> None:
+    with pytest.raises(InvalidApiKey):
+        door(Ring({"s3": ALICE}), admin_key="boss").admin(headers)
+
+
+def test_the_admin_key_administers() -> None:
+    door(admin_key="boss").admin(auth("boss"))
+
+
+def test_the_operator_sees_what_callers_see_and_is_none_of_them() -> None:
+    """`tierway models` comes with the admin key; answers are for keys, so that somebody can be asked about the bill."""
+    entrance = door(Ring({"s3": ALICE}, True), admin_key="boss")
+    assert entrance.viewer(auth("boss")) is ANONYMOUS
+    assert entrance.viewer(auth("s3")) is ALICE
+    with pytest.raises(InvalidApiKey):
+        entrance.viewer(auth("other"))
+    with pytest.raises(InvalidApiKey):
+        entrance.caller(auth("boss"))

@@ -1,0 +1,74 @@
+"""Without these the token paths are missing from the document, or it says what is not so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from fastapi import FastAPI
+
+from app.api.documented import ERROR, ERRORS, HEADERS, document_token_paths
+from app.api.terms import read_terms
+from app.core.caller import ANONYMOUS
+from app.core.errors import GatewayError
+from app.core.request import Terms
+from app.wire import chat, embeddings
+from app.wire.codec import Limits
+from tests.api.wire import Wire
+
+PATHS = ("/v1/chat/completions", "/v1/embeddings")
+
+
+@pytest.fixture
+def document() -> Any:
+    app = FastAPI()
+    document_token_paths(app)
+    assert app.openapi() == app.openapi(), "asked for twice, it must not change"
+    return app.openapi()
+
+
+def operation(document: Any, path: str) -> Any:
+    return document["paths"][path]["post"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_token_path_is_described(document: Any, path: str) -> None:
+    about = operation(document, path)
+    assert about["summary"] and about["requestBody"]["required"]
+    assert {"200", *ERRORS} == set(about["responses"])
+    assert about["responses"]["400"]["content"]["application/json"]["schema"] == ERROR
+    assert {each["name"] for each in about["parameters"]} == set(HEADERS)
+
+
+def test_the_stream_is_described(document: Any) -> None:
+    assert "text/event-stream" in operation(document, PATHS[0])["responses"]["200"]["content"]
+
+
+def test_the_examples_work(document: Any) -> None:
+    """What people paste from the document must be taken."""
+
+    def example(path: str) -> bytes:
+        return orjson.dumps(
+            operation(document, path)["requestBody"]["content"]["application/json"]["schema"]["example"]
+        )
+
+    assert chat.read_request(example(PATHS[0]), Terms("r", "r"), Limits()).model == "auto"
+    assert embeddings.read_request(example(PATHS[1]), Terms("r", "r")).model == "tierway/static"
+
+
+async def test_every_header_that_is_described_is_read() -> None:
+    """Each of them changes what comes of a request, or refuses a bad value."""
+    for name in HEADERS:
+        wire = Wire(headers={name: "\x07"})
+        try:
+            read = read_terms(wire.inbound(), ANONYMOUS)
+        except GatewayError as error:
+            assert error.param == name
+        else:
+            assert name == "x-request-id" and read.request_id != "\x07"
+
+
+def test_errors_have_the_shape_that_is_described() -> None:
+    body = orjson.loads(chat.write_error(GatewayError("x")))
+    assert set(body) == set(ERROR["required"]) and set(body["error"]) == set(ERROR["properties"]["error"]["required"])

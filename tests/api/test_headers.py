@@ -1,0 +1,66 @@
+"""Without these a client does not learn who answered, or a strange name breaks its reply."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.headers import header_value, reply_headers, whole_headers
+from tests.api.wire import Wire, served, usage
+
+
+def text(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    assert len({name for name, _ in headers}) == len(headers), "a header stands twice"
+    return {name.decode(): value.decode() for name, value in headers}
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire(headers={"x-request-id": "mine"})
+
+
+async def test_who_answered_and_why(wire: Wire) -> None:
+    about = served(tier="simple", score=0.125, fallback="up/large")
+    headers = text(reply_headers(wire.inbound(), about, ("seed", "x-tierway-cache")))
+    assert headers.pop("openai-processing-ms").isdigit()
+    assert headers == {
+        "x-request-id": "mine",
+        "x-tierway-model": "up/small",
+        "x-tierway-upstream": "up",
+        "x-tierway-tier": "simple",
+        "x-tierway-score": "0.125",
+        "x-tierway-reason": "it was asked for",
+        "x-tierway-fallback": "up/large",
+        "x-tierway-attempts": "1",
+        "x-tierway-ignored": "seed, x-tierway-cache",
+    }
+
+
+async def test_what_is_not_known_is_left_out(wire: Wire) -> None:
+    """An empty header looks like an answer."""
+    assert text(reply_headers(wire.inbound(), None, ())).keys() == {"x-request-id", "openai-processing-ms"}
+    headers = text(reply_headers(wire.inbound(), served(), ()))
+    assert not headers.keys() & {"x-tierway-tier", "x-tierway-score", "x-tierway-fallback", "x-tierway-ignored"}
+
+
+@pytest.mark.parametrize(
+    ("nano", "told"), [(None, None), (0, "0.000000000"), (1, "0.000000001"), (12_345_678_901, "12.345678901")]
+)
+async def test_cost_is_told_to_the_nano_where_it_is_known(wire: Wire, nano: int | None, told: str | None) -> None:
+    """An unknown price must not look like a free answer."""
+    headers = text(whole_headers(b"12345", wire.inbound(), served(), (), usage(nano)))
+    assert headers["content-type"] == "application/json" and headers["content-length"] == "5"
+    assert headers.get("x-tierway-cost-usd") == told
+
+
+async def test_without_usage_no_cost_is_told(wire: Wire) -> None:
+    assert "x-tierway-cost-usd" not in text(whole_headers(b"", wire.inbound(), served(), (), None))
+
+
+@given(st.text())
+def test_any_name_makes_a_sound_header(name: str) -> None:
+    """Names of models come from upstreams; a line break in one would split the reply."""
+    assert re.fullmatch(rb"[ -~]*", header_value(name)) and len(header_value(name)) == len(name)

@@ -1,0 +1,113 @@
+"""Without these keys cannot be made before the first start, or a secret is lost or shown twice."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from app.access.keys import KeyRecord
+from app.cli.keys import LAST, _key_line, moment
+from tests.cli.conftest import Run
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def made(result: Result) -> dict[str, str]:
+    """What the command says of a new key, by its first word."""
+    assert result.exit_code == 0, result.output
+    return dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+
+
+def listed(run: Run) -> list[dict[str, Any]]:
+    result = run("keys", "list", "--json")
+    data = json.loads(result.stdout)
+    assert result.exit_code == 0 and data["object"] == "list"
+    keys: list[dict[str, Any]] = data["data"]
+    return keys
+
+
+def test_a_key_lives_from_its_making_to_its_end(run: Run) -> None:
+    result = run("keys", "create", "--name", "ci", "--tenant", "qa", "--model", "ollama/*", "--model", "auto")
+    key = made(result)
+    assert key["key"].startswith("tw-") and key["name"] == "ci" and "cannot be shown again" in result.stderr
+    (record,) = listed(run)
+    assert (record["id"], record["tenant"], record["models"]) == (key["id"], "qa", ["ollama/*", "auto"])
+    assert key["key"] not in json.dumps(record)
+    table = run("keys", "list").stdout.splitlines()
+    assert len(table) == 2 and key["id"] in table[1] and table[1].endswith("active") and "never" in table[1]
+    ended = run("keys", "revoke", key["id"])
+    assert ended.exit_code == 0 and ended.stdout == f"{key['id']} is revoked.\n"
+    assert run("keys", "list").stdout.splitlines()[1].endswith("revoked")
+
+
+def test_as_json_with_everything_that_can_be_said(run: Run) -> None:
+    options = ["--expires", "2099-01-31", "--priority", "batch", "--privacy", "local", "--store-content", "off"]
+    result = run("keys", "create", "--name", "x", "--retention-days", "7", "--json", *options)
+    key = json.loads(result.stdout)
+    assert key["key"].startswith("tw-") and key["expires_at"] == datetime(2099, 1, 31, tzinfo=UTC).timestamp()
+    said = {"priority": "batch", "privacy": "local", "store_content": "off", "retention_days": 7, "tenant": None}
+    assert said.items() <= key.items()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "word"),
+    [
+        (["--name", "x", "--expires", "soon"], 2, "90d"),
+        (["--name", "x", "--expires", "²d"], 2, "90d"),
+        (["--name", "x", "--expires", "999999999d"], 2, "90d"),
+        (["--name", "x", "--expires", "d"], 2, "90d"),
+        (["--name", "x", "--expires", ""], 2, "90d"),
+        (["--name", "x", "--expires", "2027-13-01"], 2, "90d"),
+        (["--name", "x", "--expires", "1960-01-01"], 2, "expires_at"),
+        (["--name", "x", "--expires", "2020-01-01"], 1, "in the past"),
+        (["--name", "x", "--expires", "0d"], 1, "in the past"),
+        (["--name", ""], 2, "name"),
+        (["--name", "a\nb"], 2, "name"),
+        (["--name", "x", "--retention-days", "-1"], 2, "retention_days"),
+        (["--name", "x", "--priority", "high"], 2, "--priority"),
+        ([], 2, "--name"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_made(run: Run, options: list[str], status: int, word: str) -> None:
+    result = run("keys", "create", *options)
+    assert result.exit_code == status and word in result.stderr and result.stdout == ""
+    assert "pydantic" not in result.stderr
+    assert listed(run) == []
+
+
+def test_a_key_that_is_not_there_cannot_be_ended(run: Run) -> None:
+    result = run("keys", "revoke", "key_0")
+    assert result.exit_code == 1 and result.stderr == "There is no key with this id.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("90d", NOW + timedelta(days=90)),
+        ("12h", NOW + timedelta(hours=12)),
+        ("2027-01-31", datetime(2027, 1, 31, tzinfo=UTC)),
+        ("2027-01-31T12:00:00+02:00", datetime(2027, 1, 31, 10, tzinfo=UTC)),
+    ],
+)
+def test_moments_are_spans_or_dates(text: str, when: datetime) -> None:
+    assert moment(text, NOW) == when.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("about", "end"),
+    [
+        ({}, "never       active"),
+        ({"expires_at": int(NOW.timestamp()) + 90_000}, "2026-11-21  active"),
+        ({"expires_at": int(NOW.timestamp())}, "2026-11-20  expired"),
+        ({"expires_at": 5, "revoked_at": 7}, "1970-01-01  revoked"),
+        ({"expires_at": LAST * 4}, "9999-12-31  active"),
+    ],
+)
+def test_a_line_says_how_a_key_stands(about: dict[str, int], end: str) -> None:
+    """Also of one whose end the admin API was given in milliseconds: no date can hold it."""
+    record = KeyRecord.model_validate({"id": "key_1", "name": "x", "created_at": 1, **about})
+    assert _key_line(record, NOW).endswith(f"all                      {end}")

@@ -1,0 +1,371 @@
+"""The one retry loop. The test *is* the sequence: what each candidate does, and what the caller sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.core.clock import ManualClock
+from app.core.errors import (
+    AccountFault,
+    BadReply,
+    Broken,
+    Busy,
+    ContextLengthExceeded,
+    GatewayError,
+    Incomplete,
+    InternalError,
+    OutOfTime,
+    Overloaded,
+    Refused,
+    Rejected,
+    ServerFault,
+    Throttled,
+    TimedOut,
+    Truncated,
+    UnsupportedParameter,
+    UpstreamFailed,
+    UpstreamFault,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+)
+from app.core.events import Fault, Finish, Text, is_content
+from app.core.plan import Candidate
+from app.gateway.attempts import HELD_MAX, Attempts, RetryBudget, conclusion
+from app.upstreams.health import THROTTLE_SECONDS
+from tests.core.nouns import card, paid
+from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
+from tests.gateway.walks import text, walk
+
+A, B, C, D = card("gpu/a"), card("gpu/b"), paid("claude/c"), paid("claude/d")
+CANDIDATES = [Candidate(each, "it can do this") for each in (A, B, C)]
+
+
+# --- which candidate ------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_candidate_that_answers_is_the_answer() -> None:
+    run = walk((A, good()), (B, good("other")))
+    assert text(await run.run()) == "hello"
+    assert (run.tried, run.outcomes, run.waits) == (["gpu/a"], ["ok"], [])
+    assert run.script(B).opened == 0
+    run.is_accounted_for()
+
+
+NEXT = [
+    Refused("no"),
+    TimedOut("late", phase="first_token"),
+    BadReply("html"),
+    Throttled("429"),
+    AccountFault("401"),
+    UnsupportedParameter("no tools"),
+]
+SAME = [Broken("reset"), Incomplete("cut"), ServerFault("500"), Busy("503")]
+NEVER = [Rejected("too hot"), OutOfTime("deadline", phase="total"), InternalError("ours")]
+
+
+@pytest.mark.parametrize("error", NEXT, ids=lambda error: type(error).__name__)
+async def test_what_would_fail_again_moves_on_at_once(error: GatewayError) -> None:
+    """Waiting for a server that refuses connections costs the user seconds for nothing."""
+    run = walk((A, [error]), (B, good("other")))
+    assert text(await run.run()) == "other"
+    assert (run.tried, run.waits) == (["gpu/a", "gpu/b"], [0.0])
+    run.is_accounted_for()
+
+
+@pytest.mark.parametrize("error", SAME, ids=lambda error: type(error).__name__)
+async def test_what_may_pass_is_tried_once_more_after_a_moment(error: GatewayError) -> None:
+    """A connection that was just being closed must not send a free request to a paid model."""
+    run = walk((A, Script([error], good())), (B, good("other")))
+    assert text(await run.run()) == "hello"
+    assert run.tried == ["gpu/a", "gpu/a"]
+    assert 0 < run.waits[0] <= 0.5
+    run.is_accounted_for()
+
+
+@pytest.mark.parametrize("error", SAME, ids=lambda error: type(error).__name__)
+async def test_twice_is_enough_for_one_candidate(error: GatewayError) -> None:
+    run = walk((A, [error]), (B, good("other")))
+    assert text(await run.run()) == "other"
+    assert run.tried == ["gpu/a", "gpu/a", "gpu/b"]
+    assert run.waits[1] == 0.0
+    run.is_accounted_for()
+
+
+@pytest.mark.parametrize("error", NEVER, ids=lambda error: type(error).__name__)
+async def test_what_is_wrong_with_the_request_is_tried_nowhere_else(error: GatewayError) -> None:
+    """A paid model must not be asked what the caller has to change first, and the caller is told just that."""
+    run = walk((A, [error]), (B, good("other")))
+    assert await run.fails() is error
+    assert (run.tried, run.script(B).opened) == (["gpu/a"], 0)
+    run.is_accounted_for()
+
+
+@pytest.mark.parametrize("error", [ContextLengthExceeded("long"), Truncated("cut")], ids=["refused", "dropped"])
+async def test_too_long_a_prompt_goes_only_to_larger_windows(error: GatewayError) -> None:
+    """Each of the others would refuse it as well; one that does not say its window may be large enough."""
+    first = card("gpu/first", context_window=8_000)
+    smaller, equal = card("gpu/smaller", context_window=4_000), card("gpu/equal", context_window=8_000)
+    unknown, larger = card("gpu/unknown"), paid("claude/larger", context_window=200_000)
+    run = walk((first, [error]), (smaller, good()), (equal, good()), (unknown, [error]), (larger, good("long")))
+    assert text(await run.run()) == "long"
+    assert run.tried == ["gpu/first", "gpu/unknown", "claude/larger"]
+    run.is_accounted_for()
+
+
+async def test_where_no_window_is_larger_the_caller_is_told() -> None:
+    error = ContextLengthExceeded("long")
+    run = walk((card("gpu/a", context_window=8_000), [error]), (card("gpu/b", context_window=8_000), good()))
+    assert await run.fails() is error
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+async def test_there_are_only_so_many_attempts(most: int) -> None:
+    """A request that fails everywhere must end, and end soon."""
+    run = walk(*((each, [Refused("no")]) for each in (A, B, C, D)), max_attempts=most)
+    assert isinstance(await run.fails(), UpstreamFailed)
+    assert run.tried == [each.id for each in (A, B, C, D)][:most]
+    run.is_accounted_for()
+
+
+async def test_three_attempts_is_what_nobody_has_to_say() -> None:
+    clock = ManualClock()
+    exchange = exchange_of(A, B, C, D, clock=clock)
+    scripts = Script([Refused("no")])
+    with pytest.raises(UpstreamFailed):
+        async for _ in Attempts(Told(clock)).walk(exchange, lambda candidate: scripts.play(), is_content, Fault):
+            pass
+    assert scripts.opened == 3
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wait", [2.0, 5.0])
+async def test_a_wait_the_upstream_names_is_kept(wait: float) -> None:
+    """It knows best when it can answer; five seconds are as long as a user hardly notices."""
+    error = Busy("loading", retry_after=wait)
+    run = walk((A, Script([error], good())), (B, good("other")))
+    assert text(await run.run()) == "hello"
+    assert run.waits == [wait]
+
+
+@pytest.mark.parametrize(("wait", "left"), [(5.1, 600.0), (3.0, 2.0)])
+async def test_a_wait_that_does_not_fit_sends_the_request_on(wait: float, left: float) -> None:
+    """Nobody waits a minute for a model while another one is idle, or beyond the request's own deadline."""
+    run = walk((A, [Busy("full", retry_after=wait)]), (B, good("other")))
+    run.again(deadline=run.clock.monotonic() + left)
+    assert text(await run.run()) == "other"
+    assert run.waits == [0.0]
+
+
+async def test_no_attempt_begins_after_the_deadline() -> None:
+    """The client no longer waits; its retry would pay for both."""
+    run = walk((A, [lambda: run.clock.advance(10), Refused("no")]), (B, good()))
+    run.again(deadline=run.clock.monotonic() + 10)
+    assert isinstance(await run.fails(), UpstreamFailed)
+    assert run.tried == ["gpu/a"]
+
+
+async def test_retries_are_a_small_share_of_all_requests() -> None:
+    """When everything fails, trying everything twice would double the load on what is already down."""
+    run = walk((A, [Broken("reset")]), (B, good("other")))
+    retried = []
+    for _ in range(60):
+        run.again()
+        assert text(await run.run()) == "other", "moving on is always possible"
+        retried.append(run.tried.count("gpu/a") == 2)
+    assert all(retried[:10])
+    assert sum(retried[-20:]) == 4, "a fifth of them"
+
+
+async def test_a_retry_that_does_not_fit_costs_no_budget() -> None:
+    run = walk((A, [Busy("full", retry_after=60.0)]), (B, good("other")))
+    for _ in range(20):
+        run.again()
+        await run.run()
+    run.candidates[A.id] = (A, Script([Broken("reset")]))
+    run.again()
+    await run.run()
+    assert run.tried == ["gpu/a", "gpu/a", "gpu/b"]
+
+
+def test_the_budget_grows_with_requests_and_is_bounded() -> None:
+    """A quiet night must not save up for a storm of retries in the morning."""
+    budget = RetryBudget(share=0.5, reserve=2.0)
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.request()
+    assert not budget.take()
+    budget.request()
+    assert budget.take()
+    for _ in range(100):
+        budget.request()
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+
+
+# --- commitment -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [*NEXT, *SAME, *NEVER], ids=lambda error: type(error).__name__)
+async def test_after_content_a_failure_ends_the_answer(error: GatewayError) -> None:
+    """Never another model's words spliced in silently; the client sees that the answer broke."""
+    run = walk((A, [start(), Text("hel"), error]), (B, good("other")))
+    events = await run.run()
+    assert events == [start(), Text("hel"), Fault(error)]
+    assert (run.tried, run.script(B).opened) == (["gpu/a"], 0)
+    assert run.outcomes != ["ok"]
+    run.is_accounted_for()
+
+
+async def test_nothing_but_a_start_is_no_answer() -> None:
+    """It would be an empty reply with status 200."""
+    run = walk((A, Script([start()], good("second try"))))
+    assert text(await run.run()) == "second try"
+    assert run.outcomes == ["incomplete", "ok"]
+    run.is_accounted_for()
+
+
+async def test_an_upstream_that_says_nothing_at_all_has_failed() -> None:
+    run = walk((A, []), (B, []), max_attempts=4)
+    error = await run.fails()
+    assert (type(error), run.outcomes) == (UpstreamFailed, ["incomplete"] * 4)
+
+
+@pytest.mark.parametrize("frames", [1, HELD_MAX])
+async def test_early_frames_are_held_back_and_then_sent_in_order(frames: int) -> None:
+    """Role-only frames before an error inside a 200 must not commit; before content they belong to the answer."""
+    begin: list[Step] = [start(f"m{number}") for number in range(frames)]
+    run = walk((A, [*begin, Text("x"), Finish("stop")]))
+    assert await run.run() == [*begin, Text("x"), Finish("stop")]
+
+
+async def test_the_held_back_frames_of_a_failed_attempt_are_never_seen() -> None:
+    run = walk((A, [start("a"), start("a"), Refused("error inside a 200")]), (B, [start("b"), Text("x")]))
+    assert await run.run() == [start("b"), Text("x")]
+
+
+async def test_frames_without_end_are_not_held_without_end() -> None:
+    """An upstream that only sends keep-alives must not fill the memory."""
+    endless: list[Step] = [start()] * (HELD_MAX + 50)
+    run = walk((A, [*endless, None]), (B, good("other")))
+    assert text(await run.run()) == "other"
+    assert run.outcomes == ["bad_reply", "ok"]
+    run.is_accounted_for()
+
+
+async def test_a_finish_alone_is_an_answer() -> None:
+    """A model may have nothing to say."""
+    run = walk((A, [start(), Finish("stop")]))
+    assert await run.run() == [start(), Finish("stop")]
+
+
+# --- callers that leave, and faults of ours -------------------------------------------------------------------------
+
+LONG: list[Step] = [start(), Text("a"), Text("b"), Text("c"), Finish("stop")]
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_caller_that_leaves_closes_the_upstream_wherever_it_is(turns: int) -> None:
+    """A model that goes on for nobody burns money. Left by cancellation, at every await point of the way."""
+    run = walk((A, [Refused("no")]), (B, LONG))
+    task = asyncio.ensure_future(run.run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    run.is_accounted_for()
+    if task.cancelled() and run.script(B).opened:
+        assert run.outcomes[-1] == "left"
+        assert run.exchange.attempts[-1].blame == "caller"
+    assert "failed" not in str(run.health.demoted(B))
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3, 4])
+async def test_a_caller_that_takes_no_more_closes_the_upstream(taken: int) -> None:
+    """Left by closing, at every yield."""
+    run = walk((A, LONG), (B, good()))
+    items = run.items()
+    for _ in range(taken):
+        await anext(items)
+    await items.aclose()
+    assert run.outcomes == ["left"]
+    assert run.script(B).opened == 0
+    run.is_accounted_for()
+
+
+async def test_a_caller_that_leaves_at_the_fault_changes_nothing() -> None:
+    run = walk((A, [start(), Text("a"), Broken("reset")]))
+    items = run.items()
+    events = [await anext(items) for _ in range(3)]
+    await items.aclose()
+    assert isinstance(events[-1], Fault)
+    assert run.outcomes == ["broken"]
+    run.is_accounted_for()
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_a_fault_of_ours_is_neither_hidden_nor_the_upstreams(content: bool) -> None:
+    """A programming error must be seen, and must not take a healthy model out of the plan."""
+    steps: list[Step] = [start(), Text("a")] if content else [start()]
+    run = walk((A, [*steps, KeyError("ours")]), (B, good()))
+    with pytest.raises(KeyError):
+        await run.run()
+    assert (run.outcomes, run.exchange.attempts[0].blame) == (["internal_error"], "us")
+    assert run.health.demoted(A) is None
+    run.is_accounted_for()
+
+
+# --- the error for the client ---------------------------------------------------------------------------------------
+
+BUSY, BUSY_LATER = Busy("503"), Busy("503", retry_after=7)
+FULL, FULL_LATER = Throttled("429", retry_after=3), Throttled("429", retry_after=9)
+LATE, LONG_PROMPT, HOT = TimedOut("late", phase="idle"), ContextLengthExceeded("long"), Rejected("too hot")
+NO_TOOLS, DEADLINE, OURS = UnsupportedParameter("no"), OutOfTime("deadline", phase="total"), InternalError("ours")
+
+
+@pytest.mark.parametrize(
+    ("failed", "kind", "retry_after"),
+    [
+        ([FULL_LATER], UpstreamRateLimited, 9),
+        ([FULL_LATER, FULL, Throttled("429")], UpstreamRateLimited, 3),
+        ([Throttled("429")], UpstreamRateLimited, THROTTLE_SECONDS),
+        ([LATE, LATE], UpstreamTimeout, None),
+        ([BUSY, BUSY], Overloaded, 1),
+        ([BUSY, BUSY_LATER], Overloaded, 7),
+        ([FULL, BUSY_LATER], UpstreamFailed, 3),
+        ([FULL, LATE], UpstreamFailed, 3),
+        ([Refused("no"), LATE], UpstreamFailed, None),
+        ([Truncated("cut")], UpstreamFailed, None),
+        ([BUSY, LONG_PROMPT], Overloaded, 1),
+        ([LONG_PROMPT, Refused("no")], UpstreamFailed, None),
+        ([NO_TOOLS, BUSY], Overloaded, 1),
+        ([AccountFault("401"), AccountFault("402")], UpstreamFailed, None),
+    ],
+)
+def test_what_was_tried_makes_one_error(
+    failed: list[GatewayError], kind: type[GatewayError], retry_after: float | None
+) -> None:
+    """429 makes a client wait, 503 come again, 502 give up: the sum decides, and says what was tried."""
+    error = conclusion(list(zip(CANDIDATES, failed, strict=False)))
+    assert (type(error), error.retry_after) == (kind, retry_after)
+    for candidate, each in zip(CANDIDATES, failed, strict=False):
+        if isinstance(each, UpstreamFault):
+            assert f"{candidate.card.id}: {each.kind}" in error.message
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        [HOT],
+        [BUSY, HOT],
+        [LATE, DEADLINE],
+        [LONG_PROMPT],
+        [NO_TOOLS],
+        [LONG_PROMPT, NO_TOOLS],
+        [BUSY, InternalError("x")],
+    ],
+)
+def test_what_only_the_caller_can_change_is_said_as_it_is(failed: list[GatewayError]) -> None:
+    """The field to change, the prompt to shorten, the deadline to raise: not a list of upstreams."""
+    assert conclusion(list(zip(CANDIDATES, failed, strict=False))) is failed[-1]

@@ -1,0 +1,233 @@
+"""The record of a request: what dashboards, bills and explanations are made of."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields, replace
+
+import pytest
+
+from app.core.caller import Caller
+from app.core.clock import ManualClock
+from app.core.errors import (
+    Broken,
+    ClientGone,
+    GatewayError,
+    InternalError,
+    ModelNotFound,
+    OutOfTime,
+    Rejected,
+    Throttled,
+    UpstreamFailed,
+)
+from app.core.events import Usage
+from app.core.money import Tokens
+from app.core.plan import Candidate, Plan
+from app.core.record import Attempt, Record, Served
+from app.gateway.exchange import DEADLINE_SECONDS, Exchange
+from tests.core.nouns import card, chat, embedding, paid, terms
+from tests.gateway.fakes import exchange_of, move
+
+QWEN, OPUS, BACKUP = card("gpu/qwen"), paid("claude/opus"), card("gpu/backup")
+
+
+def attempt(exchange: Exchange, place: int, error: BaseException | None, seconds: float = 0.0) -> Attempt:
+    """One attempt at the plan's candidate at this place."""
+    assert exchange.plan is not None
+    exchange.attempt_begins(exchange.plan.candidates[place])
+    move(exchange, seconds)
+    return exchange.attempt_ends(error)
+
+
+# --- attempts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "blame"),
+    [
+        (None, "ok", None),
+        (Broken("reset"), "broken", "upstream"),
+        (Throttled("429"), "throttled", "upstream"),
+        (OutOfTime("deadline", phase="total"), "timeout", "caller"),
+        (Rejected("too hot"), "invalid_value", "caller"),
+        (InternalError("ours"), "internal_error", "us"),
+        (KeyError("ours"), "internal_error", "us"),
+        (asyncio.CancelledError(), "left", "caller"),
+        (GeneratorExit(), "left", "caller"),
+    ],
+)
+def test_an_attempt_says_how_it_ended_and_whose_fault_it_was(
+    error: BaseException | None, outcome: str, blame: str | None
+) -> None:
+    """Alerts count by it: an upstream must not be blamed for a client that left, nor a client for our bugs."""
+    exchange = exchange_of(QWEN)
+    assert attempt(exchange, 0, error, 1.5) == Attempt("gpu/qwen", "gpu", outcome, blame, 1.5)
+    assert exchange.record().attempts == tuple(exchange.attempts)
+
+
+def test_what_the_gateway_added_is_what_no_upstream_took() -> None:
+    exchange = exchange_of(QWEN, OPUS)
+    move(exchange, 0.25)
+    attempt(exchange, 0, Broken("reset"), 2.0)
+    attempt(exchange, 1, None, 3.0)
+    record = exchange.record()
+    assert (record.seconds, record.overhead_seconds) == (5.25, 0.25)
+
+
+def test_time_left_counts_to_the_callers_deadline_and_not_below_zero() -> None:
+    """A negative wait would be a wait of none, over and over."""
+    clock = ManualClock()
+    exchange = exchange_of(QWEN, request=chat(terms=terms(deadline=clock.monotonic() + 10)), clock=clock)
+    clock.advance(4)
+    assert exchange.remaining() == 6
+    clock.advance(10)
+    assert exchange.remaining() == 0
+    assert exchange_of(QWEN).remaining() == DEADLINE_SECONDS
+
+
+# --- who answers for whom -------------------------------------------------------------------------------------------
+
+NAMED = (Candidate(OPUS, "asked for by name"), Candidate(BACKUP, "fallback", stands_in_for="claude/opus"))
+
+
+@pytest.mark.parametrize(
+    ("candidates", "place", "stands_in_for"),
+    [
+        ((Candidate(QWEN, "local"), Candidate(OPUS, "can")), 0, None),
+        ((Candidate(QWEN, "local"), Candidate(OPUS, "can")), 1, "gpu/qwen"),
+        (NAMED, 0, None),
+        (NAMED, 1, "claude/opus"),
+        (NAMED[::-1], 0, "claude/opus"),
+        (NAMED[::-1], 1, None),
+        (NAMED[1:], 0, "claude/opus"),
+    ],
+)
+def test_a_stand_in_says_for_whom(candidates: tuple[Candidate, ...], place: int, stands_in_for: str | None) -> None:
+    """Never silently; and the model that was asked for stands in for nobody, even when it was tried last."""
+    exchange = exchange_of(QWEN)
+    exchange.plan = Plan(candidates, "cost")
+    exchange.attempt_begins(candidates[place])
+    assert exchange.stands_in_for == stands_in_for
+    assert exchange.served().fallback == stands_in_for
+    assert exchange.record().fallback_from == stands_in_for
+
+
+def test_before_there_is_a_plan_nobody_stands_in() -> None:
+    assert exchange_of().stands_in_for is None
+    assert exchange_of(QWEN).stands_in_for is None
+
+
+def test_served_says_who_answers_and_why() -> None:
+    own = terms(session="s-1")
+    simulated = replace(OPUS, simulated=True)
+    exchange = exchange_of(QWEN, request=chat(terms=own))
+    exchange.plan = Plan((Candidate(QWEN, "local"), Candidate(simulated, "it can")), "cost", tier="simple", score=0.2)
+    attempt(exchange, 0, Broken("reset"))
+    exchange.attempt_begins(exchange.plan.candidates[1])
+    assert exchange.served() == Served(
+        "req-1", "claude/opus", "claude", "it can", 2, "simple", 0.2, "gpu/qwen", "s-1", simulated=True
+    )
+
+
+# --- the record -----------------------------------------------------------------------------------------------------
+
+
+def test_a_record_holds_everything_the_request_was() -> None:
+    """A field that is forgotten here is missing in every log line and every bill."""
+    own = terms(
+        request_id="req-2",
+        root_id="req-1",
+        parent_id="req-1",
+        depth=1,
+        session="s-1",
+        agent="qe-1",
+        trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+    caller = Caller(key_id="key-1", tenant="acme")
+    exchange = exchange_of(QWEN, request=chat("auto", stream=True, terms=own), caller=caller, clock=ManualClock(50.0))
+    exchange.plan = Plan((Candidate(QWEN, "local"), Candidate(OPUS, "it can")), "cost", tier="simple", score=0.2)
+    attempt(exchange, 0, Broken("reset"), 1.0)
+    exchange.first_content = exchange.started + 1.5
+    attempt(exchange, 1, None, 1.0)
+    exchange.finish = "stop"
+    exchange.usage = Usage(Tokens(10, 5), estimated=True, truncated=True, cost_nano=20)
+    expected = {
+        "request_id": "req-2",
+        "parent_id": "req-1",
+        "root_id": "req-1",
+        "depth": 1,
+        "endpoint": "chat",
+        "model_requested": "auto",
+        "stream": True,
+        "status": 200,
+        "started_at": 50.0,
+        "seconds": 2.0,
+        "overhead_seconds": 0.0,
+        "error_code": None,
+        "key_id": "key-1",
+        "tenant": "acme",
+        "agent": "qe-1",
+        "session": "s-1",
+        "model": "claude/opus",
+        "upstream": "claude",
+        "local": False,
+        "tier": "simple",
+        "score": 0.2,
+        "strategy": "cost",
+        "reason": "it can",
+        "fallback_from": "gpu/qwen",
+        "attempts": tuple(exchange.attempts),
+        "tokens": Tokens(10, 5),
+        "usage_estimated": True,
+        "truncated": True,
+        "cost_nano": 20,
+        "first_token_seconds": 1.5,
+        "finish": "stop",
+        "client_gone": False,
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "flags": {},
+    }
+    record = exchange.record()
+    assert {field.name: getattr(record, field.name) for field in fields(Record)} == expected
+
+
+def test_a_request_without_a_plan_has_a_record_all_the_same() -> None:
+    """Refused requests are counted too."""
+    exchange = exchange_of()
+    exchange.error = ModelNotFound("none")
+    record = exchange.record()
+    assert (record.status, record.error_code, record.model, record.strategy) == (404, "model_not_found", None, None)
+    assert (record.upstream, record.local, record.reason, record.tokens, record.trace_id) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    ("stream", "content", "error", "status"),
+    [
+        (True, True, None, 200),
+        (False, True, None, 200),
+        (True, True, Broken("reset"), 200),
+        (True, False, UpstreamFailed("all"), 502),
+        (False, True, Broken("reset"), 502),
+        (False, False, InternalError("ours"), 500),
+        (True, True, ClientGone("left"), 499),
+        (True, False, ClientGone("left"), 499),
+        (False, True, ClientGone("left"), 499),
+    ],
+)
+def test_the_status_is_what_the_client_was_sent(
+    stream: bool, content: bool, error: GatewayError | None, status: int
+) -> None:
+    """A stream that broke after it began was sent 200, and its code says how it broke; nobody saw 499 but us."""
+    exchange = exchange_of(QWEN, request=chat(stream=stream))
+    exchange.error = error
+    exchange.first_content = exchange.started if content else None
+    record = exchange.record()
+    assert (record.status, record.error_code) == (status, None if error is None else error.code)
+    assert record.client_gone is isinstance(error, ClientGone)
+
+
+def test_an_embedding_is_never_a_stream() -> None:
+    exchange = exchange_of(QWEN, request=embedding())
+    exchange.error = Broken("reset")
+    assert not exchange.streams
+    assert (exchange.record().stream, exchange.record().status) == (False, 502)

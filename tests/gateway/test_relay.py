@@ -1,0 +1,128 @@
+"""What passes the relay is what the caller is told, and what the record says: the two must not differ."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.card import Card
+from app.core.errors import Broken
+from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
+from app.core.money import Price, Tokens
+from app.core.record import Served
+from app.gateway.exchange import Exchange
+from app.gateway.relay import relay, settled_usage, size
+from tests.core.nouns import card, chat, paid
+from tests.gateway.fakes import exchange_of, move, start
+
+PRICE = Price(1_000, 2_000, 100, 1_000, 1_000)
+PRICED, UNPRICED = paid("claude/opus", price=PRICE), card("gpu/qwen")
+
+
+def begun(card: Card = PRICED, input_bytes: int = 0) -> Exchange:
+    """An exchange whose candidate is being asked."""
+    exchange = exchange_of(card, request=chat(input_bytes=input_bytes))
+    assert exchange.plan is not None
+    exchange.attempt_begins(exchange.plan.candidates[0])
+    return exchange
+
+
+async def relayed(exchange: Exchange, events: Sequence[Event]) -> list[Event]:
+    async def upstream() -> AsyncIterator[Event]:
+        for event in events:
+            yield event
+
+    return [event async for event in relay(exchange, upstream())]
+
+
+async def test_the_start_says_who_serves() -> None:
+    """Headers and the `tierway` object are made from it."""
+    events = await relayed(begun(PRICED), [start(), Text("a"), Finish("stop")])
+    assert isinstance(events[0], Start)
+    assert events[0].served == Served("req-1", "claude/opus", "claude", "it can do this", 1)
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_usage_is_the_last_event_wherever_it_came(place: int) -> None:
+    """Clients that asked for usage read it from the last chunk."""
+    rest: list[Event] = [start(), Text("a"), Finish("stop")]
+    usage = Usage(Tokens(prompt=10, completion=5))
+    exchange = begun()
+    events = await relayed(exchange, [*rest[:place], usage, *rest[place:]])
+    assert events == [*rest, usage]
+    assert exchange.usage is usage
+
+
+async def test_an_answer_costs_what_its_tokens_cost() -> None:
+    exchange = begun(PRICED)
+    events = await relayed(exchange, [start(), Text("a"), Finish("stop"), Usage(Tokens(prompt=10, completion=5))])
+    assert events[-1] == Usage(Tokens(prompt=10, completion=5), cost_nano=20)
+
+
+async def test_an_unknown_price_is_not_zero() -> None:
+    """It would be reported as savings, and pass every budget."""
+    events = await relayed(begun(UNPRICED), [start(), Text("a"), Finish("stop"), Usage(Tokens(10, 5))])
+    assert events[-1] == Usage(Tokens(10, 5), cost_nano=None)
+
+
+async def test_a_usage_nobody_told_is_estimated_and_says_so() -> None:
+    """From the bytes of the prompt and of all that was answered: text, thinking and tool arguments."""
+    exchange = begun(PRICED, input_bytes=400)
+    spoken: list[Event] = [start(), Reasoning("think"), Text("text"), ToolCall(0, "args"), Finish("stop")]
+    events = await relayed(exchange, spoken)
+    assert events[-1] == Usage(Tokens(prompt=100, completion=4), estimated=True, cost_nano=108)
+
+
+async def test_every_script_is_estimated_by_its_bytes() -> None:
+    """A Chinese answer is three bytes a character, and about a token: by characters it would cost a quarter."""
+    events = await relayed(begun(), [start(), Text("模型会选择"), Finish("stop")])
+    assert isinstance(events[-1], Usage)
+    assert events[-1].tokens.completion == 4
+
+
+@given(st.text())
+def test_a_size_is_the_bytes_on_the_wire(text: str) -> None:
+    assert size(text) == len(text.encode("utf-8", "surrogatepass"))
+    assert size("\ud800") == 3
+
+
+async def test_a_fault_ends_the_answer_and_is_remembered() -> None:
+    """No usage after it: the stream is over."""
+    exchange, first, error = begun(), start(), Broken("reset")
+    events = await relayed(exchange, [first, Text("a"), Usage(Tokens(1, 1)), Fault(error), Text("never")])
+    assert events == [first, Text("a"), Fault(error)]
+    assert exchange.error is error
+
+
+async def test_the_first_content_and_the_finish_are_noted() -> None:
+    """The time to the first token is what users feel. What was held back before it comes at the same moment."""
+    exchange = begun()
+
+    async def upstream() -> AsyncIterator[Event]:
+        move(exchange, 2.0)
+        yield start()
+        yield Reasoning("hm")
+        move(exchange, 5.0)
+        yield Text("a")
+        yield Finish("length")
+
+    async for _ in relay(exchange, upstream()):
+        pass
+    assert exchange.first_content == exchange.started + 2.0
+    assert exchange.finish == "length"
+
+
+async def test_an_exchange_without_a_candidate_has_no_price() -> None:
+    exchange = exchange_of(request=chat(input_bytes=8))
+    assert settled_usage(exchange) == Usage(Tokens(prompt=2), estimated=True)
+
+
+async def test_settling_again_changes_nothing() -> None:
+    """It happens once when the answer ends, and once when the request is closed."""
+    exchange = begun()
+    exchange.usage = Usage(Tokens(10, 5))
+    assert settled_usage(exchange) is settled_usage(exchange)
+    assert exchange.usage == Usage(Tokens(10, 5), cost_nano=20)
