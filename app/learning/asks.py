@@ -107,7 +107,7 @@ def packed(vector: Sequence[float] | None) -> bytes:
     """The first dimensions of a vector, scaled to length 1, in a byte each."""
     if vector is None:
         return b""
-    head: NDArray[Any] = np.asarray(vector[:DIMENSIONS], dtype=np.float32)
+    head: NDArray[Any] = np.asarray(vector[:DIMENSIONS], dtype=np.float64)
     length = float(np.linalg.norm(head))
     return np.rint(head / length * SCALE).astype(np.int8).tobytes() if 0 < length < float("inf") else b""
 
