@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from app.core.errors import ClientGone
 from app.core.money import usd
 from app.core.outcome import quality
 from app.learning.decision import Considered, Decision, Remembered
@@ -92,6 +93,8 @@ def _who(decision: Decision) -> str:
     if decision.model is None:
         return f"{asked} would go to {first.model}: {first.reason}." if first else f"No model could take {asked}."
     failed = [each for each in decision.attempts if each.outcome not in ("ok", "left")]
+    if decision.error_code == ClientGone.code:
+        return f"The client of {asked} left before the end; {decision.model} was at it: {decision.reason}."
     if decision.error_code is not None:
         tried = _listed(f"{each.model}: {each.outcome}" for each in failed)
         return f"{asked} was not answered ({decision.error_code})" + (f"; tried {tried}." if tried else ".")

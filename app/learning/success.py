@@ -27,13 +27,13 @@ from app.store.client import Store
 from app.store.scripts import load
 
 SYNC_SECONDS: Final = 3.0
-PRIOR_ANSWERS: Final = 5.0
-RECENT_ANSWERS: Final = 30.0
-RECENT_LEAST: Final = 10.0
-BASELINE_LEAST: Final = 10.0
+MILLI: Final = 1_000  # what follows is in thousandths of answers
+PRIOR: Final = 5 * MILLI
+RECENT: Final = 30 * MILLI
+RECENT_LEAST: Final = 10 * MILLI
+BASELINE_LEAST: Final = 10 * MILLI
+CELL_MAX: Final = 500 * MILLI
 CELLS_MAX: Final = 10_000
-CELL_ANSWERS_MAX: Final = 500
-MILLI: Final = 1_000
 NAMELESS: Final = "none"
 SEPARATOR: Final = "\x1f"
 
@@ -58,15 +58,15 @@ _BASELINE: Final = TypeAdapter(Baseline)
 
 
 class _Sum:
-    """Evidence added up."""
+    """Evidence added up, in thousandths of answers."""
 
     __slots__ = ("value", "weight")
 
-    def __init__(self, value: float = 0.0, weight: float = 0.0) -> None:
+    def __init__(self, value: int = 0, weight: int = 0) -> None:
         self.value = value
         self.weight = weight
 
-    def add(self, value: float, weight: float) -> None:
+    def add(self, value: int, weight: int) -> None:
         self.value += value
         self.weight += weight
 
@@ -109,10 +109,10 @@ class Success:
         if model is None or (mean := model.mean) is None:
             return None
         own = self._sums.get(cell) or _Sum()
-        weight = max(0.0, own.weight)
-        borrowed = min(PRIOR_ANSWERS, max(0.0, model.weight - weight))
-        count = int(weight + borrowed)
-        blended = (own.value + PRIOR_ANSWERS * mean) / (weight + PRIOR_ANSWERS)
+        weight = max(0, own.weight)
+        borrowed = min(PRIOR, max(0, model.weight - weight))
+        count = (weight + borrowed) // MILLI
+        blended = (own.value + PRIOR * mean) / (weight + PRIOR)
         return Observed(min(1.0, max(0.0, blended)), count) if count else None
 
     def quality(self, model: str, task_type: str = "") -> float | None:
@@ -132,14 +132,12 @@ class Success:
     def against_own(self, models: Iterable[str]) -> float | None:
         """How these models did lately, here, over how they usually do: below 0.9 they are worse than they were. None
         while there is too little to say."""
-        recent, usual = _Sum(), _Sum()
+        recent, usual = _Sum(), 0.0
         for model in models:
             if (lately := self._recent.get(model)) and (mean := self.quality(model)) is not None:
                 recent.add(lately.value, lately.weight)
-                usual.add(mean * lately.weight, lately.weight)
-        if recent.weight < RECENT_LEAST or not usual.value:
-            return None
-        return recent.value / usual.value
+                usual += mean * lately.weight
+        return recent.value / usual if recent.weight >= RECENT_LEAST and usual else None
 
     async def set_baseline(self, model: str) -> Baseline:
         """Makes what this model achieved so far the measure. Raises `NotFound` where that is too little."""
@@ -164,24 +162,23 @@ class Success:
         self, model: str, task_type: str | None, tier: str | None, now: Evidence, before: Evidence = NOTHING
     ) -> None:
         """One answer is worth `now`. `before` is what had already been learnt from it, which this replaces."""
-        value = now.value * now.weight - before.value * before.weight
-        weight = now.weight - before.weight
+        value = round(now.value * now.weight * MILLI) - round(before.value * before.weight * MILLI)
+        weight = round(now.weight * MILLI) - round(before.weight * MILLI)
         if not value and not weight:
             return
         cell = (_clean(model), _clean(task_type or NAMELESS), _clean(tier or NAMELESS))
         pending = self._pending.setdefault(cell, [0, 0])
-        pending[0] += round(value * MILLI)
-        pending[1] += round(weight * MILLI)
+        pending[0] += value
+        pending[1] += weight
         self._add(cell, value, weight)
         self._seen.pop(cell, None)
         lately = self._recent.setdefault(cell[0], _Sum())
-        if lately.weight > RECENT_ANSWERS:
-            shrink = RECENT_ANSWERS / lately.weight
-            lately.value, lately.weight = lately.value * shrink, lately.weight * shrink
+        if lately.weight > RECENT:
+            lately.value, lately.weight = lately.value * RECENT // lately.weight, RECENT
         lately.add(value, weight)
         self._tell(cell[0], cell[1])
 
-    def _add(self, cell: Cell, value: float, weight: float) -> None:
+    def _add(self, cell: Cell, value: int, weight: int) -> None:
         model, task, _ = cell
         for each in (cell, (model, task, ""), (model, "", "")):
             total = self._sums.get(each)
@@ -226,7 +223,7 @@ class Success:
                     number,
                     layout.lifetime("merged"),
                     2 * CELLS_MAX,
-                    CELL_ANSWERS_MAX * MILLI,
+                    CELL_MAX,
                     *_flat(increments),
                 ),
                 again=True,
@@ -241,9 +238,9 @@ class Success:
     def _rebuild(self) -> None:
         self._sums = {}
         for cell, (value, weight) in self._shared.items():
-            self._add(cell, value / MILLI, weight / MILLI)
+            self._add(cell, value, weight)
         for cell, (value, weight) in self._pending.items():
-            self._add(cell, value / MILLI, weight / MILLI)
+            self._add(cell, value, weight)
         self._seen.clear()
         for model, task, tier in tuple(self._sums):
             if task and not tier:
