@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_an_answer_without_anything_in_it_is_noticed(events: list[Event]) -> Non
 )
 def test_however_an_answer_is_cut_the_judgement_is_the_same(cuts: list[int], words: str) -> None:
     marks = [0, *sorted(min(cut, len(words)) for cut in cuts), len(words)]
-    pieces: list[Event] = [Text(words[a:b]) for a, b in zip(marks, marks[1:], strict=False)]
+    pieces: list[Event] = [Text(words[a:b]) for a, b in pairwise(marks)]
     assert seen(pieces, AS_JSON) == text(words, AS_JSON)
 
 

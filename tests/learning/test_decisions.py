@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ async def test_under_load_decisions_live_shorter_and_the_newest_are_there(
     ttls = [await desk.store.call("TTL", layout.key("decision", f"req-{number}")) for number in range(400)]
     assert ttls[0] > 600_000
     assert 60 <= ttls[-1] < 3_600
-    assert all(later <= earlier + 5 for earlier, later in zip(ttls, ttls[1:], strict=False))
+    assert all(later <= earlier + 5 for earlier, later in pairwise(ttls))
     charged = sum(1_500 * max(0, ttl) / 604_800 for ttl in ttls)
     assert charged < 110_000
     assert desk.lost == []
