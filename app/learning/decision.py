@@ -1,7 +1,7 @@
 """What a decision remembers: enough to explain it to a person, to replay it, and to learn from it. No text. Pure.
 
-Written once when the request is over, within a bound on its bytes; what is learnt later stands beside it. What the
-fields say to a person is `explained`'s affair, where they are kept that of `decisions`.
+Filled in and written once, when the request is over, within a bound on its bytes; what is learnt later stands beside
+it. What the fields say to a person is `explained`'s affair, where they are kept that of `decisions`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,10 +26,9 @@ REASON_CHARS: Final = 120
 FLAGS_MAX: Final = 40
 ATTEMPTS_MAX: Final = 10
 FEATURES_MAX: Final = 512
-HALF_MAX: Final = 65_504.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Considered:
     """One candidate with its estimates, as the plan had it. None is unknown."""
 
@@ -40,20 +40,20 @@ class Considered:
     success: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LeftOut:
     model: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tried:
     model: str
     outcome: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """`at` in seconds since 1970, UTC. `features` are what the classifier looked at: half-precision floats in base64.
     `more_candidates` and `more_excluded` count those for which there was no room. Without `model`, none was called."""
@@ -156,36 +156,25 @@ def of_record(record: Record) -> Decision | None:
     nothing being kept."""
     if record.plan is None:
         return None
-    planned = of_plan(record.plan, record.request_id, record.model_requested, record.started_at)
-    tokens = record.tokens
-    return replace(
-        planned,
-        features="" if record.consent == "off" else planned.features,
-        model=_maybe(record.model),
-        upstream=record.upstream,
-        reason=None if record.reason is None else _cut(record.reason, REASON_CHARS),
-        fallback_from=_maybe(record.fallback_from),
-        attempts=tuple(
-            Tried(_cut(each.model, NAME_CHARS), each.outcome, round(each.seconds, 4))
-            for each in record.attempts[:ATTEMPTS_MAX]
-        ),
-        status=record.status,
-        error_code=record.error_code,
-        finish=record.finish,
-        cost_nano=record.cost_nano,
-        tokens_in=None if tokens is None else tokens.prompt,
-        tokens_out=None if tokens is None else tokens.completion,
-        seconds=_rounded(record.seconds),
-        first_token_seconds=_rounded(record.first_token_seconds),
-        parent_id=record.parent_id,
-        root_id=record.root_id,
-        key_id=record.key_id,
-        tenant=_maybe(record.tenant),
-        agent=_maybe(record.agent),
-        session=_maybe(record.session),
-        flags=_flags(record.flags),
-        consent=record.consent,
+    made = of_plan(record.plan, record.request_id, record.model_requested, record.started_at)
+    if record.consent == "off":
+        made.features = ""
+    made.model, made.upstream = _maybe(record.model), record.upstream
+    made.reason = None if record.reason is None else _cut(record.reason, REASON_CHARS)
+    made.fallback_from = _maybe(record.fallback_from)
+    made.attempts = tuple(
+        Tried(_cut(each.model, NAME_CHARS), each.outcome, round(each.seconds, 4))
+        for each in record.attempts[:ATTEMPTS_MAX]
     )
+    made.status, made.error_code, made.finish = record.status, record.error_code, record.finish
+    made.cost_nano = record.cost_nano
+    if record.tokens is not None:
+        made.tokens_in, made.tokens_out = record.tokens.prompt, record.tokens.completion
+    made.seconds, made.first_token_seconds = _rounded(record.seconds), _rounded(record.first_token_seconds)
+    made.parent_id, made.root_id, made.key_id = record.parent_id, record.root_id, record.key_id
+    made.tenant, made.agent, made.session = _maybe(record.tenant), _maybe(record.agent), _maybe(record.session)
+    made.flags, made.consent = _flags(record.flags), record.consent
+    return made
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
@@ -243,8 +232,8 @@ def read_row(data: bytes) -> Remembered | None:
 
 
 def pack_features(features: tuple[float, ...]) -> str:
-    kept = [min(HALF_MAX, max(-HALF_MAX, value)) if value == value else 0.0 for value in features[:FEATURES_MAX]]
-    return b64encode(struct.pack(f"<{len(kept)}e", *kept)).decode()
+    with np.errstate(over="ignore"):  # beyond 65,504 it is infinity
+        return b64encode(np.array(features[:FEATURES_MAX], dtype="<f2").tobytes()).decode()
 
 
 def unpack_features(packed: str) -> tuple[float, ...]:

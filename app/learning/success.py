@@ -8,6 +8,7 @@ elsewhere. Numbers are thousandths of answers; a cell that has seen many is halv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -202,6 +203,11 @@ class Success:
             except GatewayError as error:
                 log.warning("learned success is not shared: %r", error)
             await asyncio.sleep(SYNC_SECONDS)
+
+    async def aclose(self) -> None:
+        """Shares what was learnt since the last time, so that it does not end with the process."""
+        with contextlib.suppress(GatewayError):
+            await self.sync()
 
     async def sync(self) -> None:
         """Merges what is new here, and reads everything. Raises `StoreUnavailable`, after which the same increments

@@ -220,6 +220,15 @@ async def test_damaged_sums_are_passed_over(learned: Success, store: Store) -> N
     assert learned.baseline is None
 
 
+async def test_what_was_learnt_last_outlives_the_process(learned: Success, other: Success, store: Store) -> None:
+    teach(learned, GOOD, 1)
+    await learned.aclose()
+    await other.sync()
+    assert other.quality("gpu/qwen") == 1.0
+    await store.aclose()
+    await learned.aclose()
+
+
 # --- comparisons ------------------------------------------------------------------------------------------------------
 
 
