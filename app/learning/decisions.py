@@ -37,6 +37,8 @@ LEAST_SECONDS: Final = 60
 ROOM_BYTES: Final = 67_108_864
 FIELDS_BYTES: Final = 400  # what the store itself takes for a decision
 TRAINING_ROWS: Final = 1_000  # of a day; with 90 days and 4 KiB a row, 360 MB at the very worst
+REPEATS_MAX: Final = 3  # the same ask at the same place more often than this comes from a program, not from a person
+PLACES_MAX: Final = 4_096
 CHAT: Final = "chat"
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
 
@@ -74,6 +76,7 @@ class Decisions:
         self._sleep = sleep
         self._waiting: deque[_Noted] = deque()
         self._writing = False
+        self._repeats: dict[str, int] = {}
 
     # --- a finished request -------------------------------------------------------------------------------------------
 
@@ -92,11 +95,23 @@ class Decisions:
         if not self._store.healthy or len(self._waiting) >= WAITING_MAX:
             self._lost(1)
             return
-        ask = None if record.consent == "off" else record.ask
+        ask = record.ask
+        if ask is not None and (record.consent == "off" or self._from_a_program(ask)):
+            ask = None
         self._waiting.append(_Noted(made, outcomes, ask, record.retention_days))
         if not self._writing:
             self._writing = True
             self._tasks.spawn(self._write_soon(), "remember decisions")
+
+    def _from_a_program(self, ask: Ask) -> bool:
+        """Whether the same came too often to tell anything: health checks, load tests, sampling many answers."""
+        if ask.carried:
+            return False
+        if len(self._repeats) >= PLACES_MAX:
+            self._repeats.clear()
+        what = ask.place + ask.same
+        times = self._repeats[what] = self._repeats.get(what, 0) + 1
+        return times > REPEATS_MAX
 
     async def _write_soon(self) -> None:
         try:

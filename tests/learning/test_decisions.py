@@ -414,6 +414,27 @@ async def test_a_request_does_not_judge_itself(desk: Desk) -> None:
     assert "next_ask" not in await sources(desk)
 
 
+async def test_what_a_program_repeats_judges_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load test or a health check sends the same again and again, whatever the answers are worth."""
+    monkeypatch.setattr(decisions, "PLACES_MAX", 2)
+    for number in range(8):
+        await noted(desk, request_id=f"req-{number}", ask=turn("ping"))
+    judged = [number for number in range(8) if "next_ask" in await sources(desk, f"req-{number}")]
+    assert judged == [0, 1]
+    await noted(desk, request_id="req-8", ask=turn("other"))
+    await noted(desk, request_id="req-9", ask=turn("ping"))  # places are not remembered for ever
+    assert "next_ask" in await sources(desk, "req-2")
+
+
+async def test_a_long_tool_loop_is_no_program(desk: Desk) -> None:
+    first = turn("Fix it")
+    assert first is not None
+    for number in range(8):
+        await noted(desk, request_id=f"req-{number}", ask=replace(first, carried=number > 0))
+    await noted(desk, request_id="req-8", ask=turn("Fix it", "done", "still fails"))
+    assert (await sources(desk, "req-7"))["next_ask"] == 0.1
+
+
 async def test_the_same_opening_of_another_key_says_nothing(desk: Desk) -> None:
     await noted(desk, request_id="req-1", ask=turn("Sort a list?"))
     await noted(desk, request_id="req-2", ask=turn("Sort a list?"), key_id="key-b")
