@@ -138,14 +138,18 @@ def read_earlier(data: bytes | None, place: str) -> Earlier | None:
 
 
 def _places(messages: Sequence[Message], owner: str, wanted: Iterable[int | None]) -> dict[int, str]:
-    """A digest of what stands before each of the wanted messages."""
+    """A digest of what stands before each of the wanted messages; of an opening, before which nothing stands, of the
+    message itself."""
     running = hashlib.blake2b(owner.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES)
-    places = {}
+    places, opening = {}, True
     for index, message in enumerate(messages):
-        if index in wanted:
+        if index in wanted and not opening:
             places[index] = running.hexdigest()
         if message.role not in ("system", "developer"):
             running.update(_gist(message).encode("utf-8", "surrogatepass"))
+            if index in wanted and opening:
+                places[index] = running.hexdigest()
+            opening = False
     return places
 
 

@@ -99,6 +99,12 @@ def test_openings_that_are_only_alike_are_other_peoples_questions() -> None:
     assert verdict(first, asked("Classify: pears", vector=[1.0, 1.0])) == []
 
 
+def test_openings_do_not_hide_each_other() -> None:
+    """Two people start at the same time, with the same key."""
+    assert asked("Sort a list?").place != asked("Bake a cake").place
+    assert asked("Bake a cake", "42", "Sure?").before == asked("system: noon", "Bake a cake").place
+
+
 def test_going_back_to_ask_in_other_words_is_a_bad_sign() -> None:
     """A chat window whose last question was edited."""
     first = asked("Hello", "Hi", "Sort a list?", vector=[1.0, 1.0])
