@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.money import Tokens
+from app.core.outcome import Ask, Noticed
 from app.core.plan import Plan
 
 
@@ -42,7 +43,8 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Record:
     """One finished request. `status` is what the client was sent: 200 for a stream that broke after it began, with
-    `error_code` saying how."""
+    `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`
+    its own bound on what is kept."""
 
     request_id: str
     parent_id: str | None
@@ -79,3 +81,7 @@ class Record:
     trace_id: str | None = None
     plan: Plan | None = None
     flags: dict[str, Any] = field(default_factory=dict)
+    noticed: Noticed | None = None
+    ask: Ask | None = None
+    consent: str = "session"
+    retention_days: int | None = None

@@ -13,11 +13,15 @@ from typing import Final
 TAG: Final = "{tierway}"
 VERSION: Final = 1
 READS: Final = frozenset({1})
+DAY: Final = 86_400
 
 LAYOUT: Final = f"{TAG}:layout"
 VERSIONS: Final = f"{TAG}:versions"  # hash: topic -> counter of its changes
 KEYS: Final = f"{TAG}:keys"  # hash: key id -> its record
 KEYS_REVOKED: Final = f"{TAG}:keys:revoked"  # hash: key id -> when, so that revoking never rewrites a record
+SUCCESS: Final = f"{TAG}:success"  # hash: model, task type, tier -> sums of evidence
+BASELINE: Final = f"{TAG}:baseline"  # the quality of one model at one time, to compare with
+ROOM: Final = f"{TAG}:room"  # hash: how much room decisions may still take, and since when
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -37,7 +41,26 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "layout": Partition(LAYOUT, None),
     "versions": Partition(VERSIONS, None),
     "keys": Partition(KEYS, None),
+    "success": Partition(SUCCESS, None),
+    "baseline": Partition(BASELINE, None),
+    "room": Partition(ROOM, None),
+    "decision": Partition(f"{TAG}:decision", 7 * DAY),
+    "training": Partition(f"{TAG}:training", 90 * DAY),
+    "ask": Partition(f"{TAG}:ask", 1_800),
+    "merged": Partition(f"{TAG}:merged", 3_600),
 }
+
+
+def key(partition: str, name: str) -> str:
+    """The name of one key of a partition that holds many."""
+    return f"{PARTITIONS[partition].prefix}:{name}"
+
+
+def lifetime(partition: str) -> int:
+    """Seconds that keys of a partition live at most."""
+    seconds = PARTITIONS[partition].seconds
+    assert seconds is not None, f"{partition} lives for ever"
+    return seconds
 
 
 def fault_of(key: str, ttl: int) -> str | None:

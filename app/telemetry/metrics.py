@@ -109,6 +109,7 @@ class Metrics:
 
         self._declare_requests(counter, histogram)
         self._declare_attempts(counter)
+        self._declare_learning(counter, gauge)
         self._declare_process(counter, gauge, histogram)
         self._endpoint, self._model, self._upstream = Names(50), Names(200), Names(50)
         self._reason, self._word = Names(50), Names(200)
@@ -153,6 +154,18 @@ class Metrics:
             counter("truncations_total", "Answers made from less than what was sent.", "upstream")
         )
 
+    def _declare_learning(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self._quality = Children(
+            gauge(
+                "quality",
+                "Mean quality of answers, 0 to 1, as learnt by all gateways.",
+                *("model", "upstream", "task"),
+                mode="livemostrecent",
+            )
+        )
+        self._feedback = Children(counter("feedback_total", "Ratings by callers: good, neutral or bad.", "rating"))
+        self._decisions_lost = counter("decisions_lost_total", "Decisions that could not be remembered.")
+
     def _declare_process(
         self, counter: Callable[..., Counter], gauge: Callable[..., Gauge], histogram: Callable[..., Histogram]
     ) -> None:
@@ -180,6 +193,16 @@ class Metrics:
 
     def flag(self, name: str, share: float) -> None:
         self._flag[self._word[name],].set(share)
+
+    def quality(self, model: str, task: str, mean: float) -> None:
+        """`model` is its full id."""
+        self._quality[self._model[model], self._upstream[model.partition("/")[0]], self._word[task]].set(mean)
+
+    def feedback(self, rating: str) -> None:
+        self._feedback[self._word[rating],].inc()
+
+    def decisions_lost(self, count: int) -> None:
+        self._decisions_lost.inc(count)
 
     # --- one finished request ---------------------------------------------------------------------------------------
 

@@ -36,11 +36,14 @@ NAMES = {
     "tierway_flag": {"name"},
     "tierway_truncations_total": {"upstream"},
     "tierway_local_requests_total": set(),
+    "tierway_quality": {"model", "upstream", "task"},
+    "tierway_feedback_total": {"rating"},
+    "tierway_decisions_lost_total": set(),
     "tierway_in_flight_requests": set(),
     "tierway_event_loop_lag_seconds": set(),
     "tierway_build_info": {"version", "python"},
 }
-"""The names and labels of the contract that the first path knows."""
+"""The names and labels of the contract that are known so far, and one more: decisions that were lost."""
 
 RECORD = Record(
     request_id="req-1",
@@ -98,6 +101,9 @@ def test_every_name_and_label_is_the_contracts() -> None:
     seen.metrics.store_call("reserve", 0.001)
     seen.metrics.breaker("gpu", "qwen", "open")
     seen.metrics.flag("STREAMING", 1)
+    seen.metrics.quality("gpu/qwen", "code", 0.8)
+    seen.metrics.feedback("good")
+    seen.metrics.decisions_lost(1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(exposition(seen.registry).decode()):
         for sample in family.samples:
@@ -259,6 +265,19 @@ def test_states_between_requests() -> None:
     assert seen.value("in_flight_requests") == 1
     assert seen.value("event_loop_lag_seconds_sum") == 0.3
     assert seen.series("build_info")[0]["version"] == __version__
+
+
+def test_what_was_learnt_shows() -> None:
+    """The alert on falling quality reads this; ratings are counted by a word, losses by their number."""
+    seen = Seen()
+    for mean in (0.4, 0.8):
+        seen.metrics.quality("gpu/qwen", "code", mean)
+    for rating in ("good", "bad", "good"):
+        seen.metrics.feedback(rating)
+    seen.metrics.decisions_lost(3)
+    assert seen.value("quality", model="gpu/qwen", upstream="gpu", task="code") == 0.8
+    assert (seen.value("feedback_total", rating="good"), seen.value("feedback_total", rating="bad")) == (2, 1)
+    assert seen.value("decisions_lost_total") == 3
 
 
 def test_a_new_registry_knows_the_process() -> None:
