@@ -1,0 +1,89 @@
+"""What each model is expected to do with a request: its price, its seconds to the first token, its success. Pure.
+
+Sizes are guessed from bytes, and an answer that may be of any length is taken to be of a usual one: good enough to
+compare models, and never what is reserved or charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from app.core.card import Ability
+from app.core.messages import MediaPart, ToolResultPart
+from app.core.money import PICO_PER_NANO, Tokens, cost_nano
+from app.core.plan import Estimate
+from app.core.request import EmbeddingRequest, Request
+from app.core.tokens import TOKENS_PER_IMAGE, at_least, estimate
+from app.core.verdict import Verdict
+from app.routing.profiles import Profile, prior_success
+from app.routing.signals import Observed, Signals
+
+USUAL_ANSWER: Final = 400  # tokens
+PRIOR_WEIGHT: Final = 20.0  # scored answers that the prior counts as much as
+
+
+class Size(NamedTuple):
+    """Tokens of a request: about how many go in and come out, the fewest that can go in, and how many must fit in a
+    window (a window has no room for an answer unless one of some length is demanded)."""
+
+    prompt: int
+    completion: int
+    least: int
+    needed: int
+
+
+def size_of(request: Request | EmbeddingRequest) -> Size:
+    if isinstance(request, EmbeddingRequest):
+        units = sum(map(len, request.inputs))
+        tokens = units if request.inputs and not isinstance(request.inputs[0], str) else estimate(units)
+        return Size(tokens, 0, 0, 0)  # too long an input is the model's to refuse: each is embedded by itself
+    prompt = estimate(request.input_bytes)
+    if Ability.IMAGES in request.needs:
+        prompt += _images(request) * TOKENS_PER_IMAGE
+    completion = (request.max_tokens or USUAL_ANSWER) * request.n
+    return Size(prompt, completion, at_least(request.input_bytes), prompt + (request.max_tokens or 0))
+
+
+def _images(request: Request) -> int:
+    parts = (part for message in request.messages for part in message.parts)
+    inner = (item for part in parts for item in (part.parts if isinstance(part, ToolResultPart) else (part,)))
+    return sum(isinstance(item, MediaPart) and item.kind == "image" for item in inner)
+
+
+def estimates(profiles: Sequence[Profile], size: Size, signals: Signals, verdict: Verdict | None) -> list[Estimate]:
+    """One for each. The model of the conversation reads the history from its cache, which a switch would lose."""
+    first_token, previous = signals.first_token, signals.previous
+    prompt, completion = size.prompt, size.completion
+    successes = [None] * len(profiles) if verdict is None else _successes(profiles, signals, verdict)
+    made = []
+    for each, success in zip(profiles, successes, strict=True):
+        card = each.card
+        if each.flat and card.id != previous:
+            cost: int | None = -(-(prompt * each.input + completion * each.output) // PICO_PER_NANO)
+        else:
+            cost = _cost(each, size, signals.history_tokens if card.id == previous else 0)
+        made.append(Estimate(cost, first_token(card), success))
+    return made
+
+
+def _cost(each: Profile, size: Size, history: int) -> int | None:
+    if each.price is None:
+        return None
+    cached = max(0, min(history, size.prompt))
+    return cost_nano(Tokens(size.prompt, size.completion, cache_read=cached), each.price)
+
+
+def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) -> list[float]:
+    observed, score, task, tier = signals.observed, verdict.score, verdict.task_type, verdict.tier
+    found = []
+    for each in profiles:
+        prior = each.prior if score <= each.top else prior_success(each, score)
+        seen = observed(each.card, task, tier)
+        found.append(prior if seen is None else learned(prior, seen))
+    return found
+
+
+def learned(prior: float, seen: Observed) -> float:
+    """The prior, corrected by what this installation saw: the more answers, the more they count."""
+    return (PRIOR_WEIGHT * prior + seen.count * seen.mean) / (PRIOR_WEIGHT + seen.count)
