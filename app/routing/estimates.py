@@ -7,17 +7,18 @@ compare models, and never what is reserved or charged.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from app.core.card import Ability
 from app.core.messages import MediaPart, ToolResultPart
 from app.core.money import PICO_PER_NANO, Tokens, cost_nano
-from app.core.plan import Estimate
 from app.core.request import EmbeddingRequest, Request
 from app.core.tokens import TOKENS_PER_IMAGE, at_least, estimate
 from app.core.verdict import Verdict
+from app.routing.field import Field
 from app.routing.profiles import Profile, prior_success
-from app.routing.signals import Observed, Signals
+from app.routing.signals import Observed, Signals, unseen
 
 USUAL_ANSWER: Final = 400  # tokens
 PRIOR_WEIGHT: Final = 20.0  # scored answers that the prior counts as much as
@@ -51,20 +52,21 @@ def _images(request: Request) -> int:
     return sum(isinstance(item, MediaPart) and item.kind == "image" for item in inner)
 
 
-def estimates(profiles: Sequence[Profile], size: Size, signals: Signals, verdict: Verdict | None) -> list[Estimate]:
-    """One for each. The model of the conversation reads the history from its cache, which a switch would lose."""
-    first_token, previous = signals.first_token, signals.previous
+def estimated(profiles: Sequence[Profile], size: Size, signals: Signals, verdict: Verdict | None) -> Field:
+    """What each is expected to do. The model of the conversation reads the history from its cache, which a switch would
+    lose: a change must save more than that."""
     prompt, completion = size.prompt, size.completion
-    successes = [None] * len(profiles) if verdict is None else _successes(profiles, signals, verdict)
-    made = []
-    for each, success in zip(profiles, successes, strict=True):
-        card = each.card
-        if each.flat and card.id != previous:
-            cost: int | None = -(-(prompt * each.input + completion * each.output) // PICO_PER_NANO)
-        else:
-            cost = _cost(each, size, signals.history_tokens if card.id == previous else 0)
-        made.append(Estimate(cost, first_token(card), success))
-    return made
+    cards = [each.card for each in profiles]
+    costs = [
+        -(-(prompt * each.input + completion * each.output) // PICO_PER_NANO) if each.flat else _cost(each, size, 0)
+        for each in profiles
+    ]
+    successes = None if verdict is None else _successes(profiles, signals, verdict)
+    field = Field(profiles, costs, list(map(signals.first_token, cards)), successes)
+    previous = field.index(signals.previous)
+    if previous is not None:
+        costs[previous] = _cost(profiles[previous], size, signals.history_tokens)
+    return field
 
 
 def _cost(each: Profile, size: Size, history: int) -> int | None:
@@ -75,13 +77,13 @@ def _cost(each: Profile, size: Size, history: int) -> int | None:
 
 
 def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) -> list[float]:
-    observed, score, task, tier = signals.observed, verdict.score, verdict.task_type, verdict.tier
-    found = []
-    for each in profiles:
-        prior = each.prior if score <= each.top else prior_success(each, score)
-        seen = observed(each.card, task, tier)
-        found.append(prior if seen is None else learned(prior, seen))
-    return found
+    score = verdict.score
+    priors = [each.prior if score <= each.top else prior_success(each, score) for each in profiles]
+    if signals.observed is unseen:
+        return priors
+    cards = (each.card for each in profiles)
+    seen = map(signals.observed, cards, repeat(verdict.task_type), repeat(verdict.tier))
+    return [prior if known is None else learned(prior, known) for prior, known in zip(priors, seen, strict=True)]
 
 
 def learned(prior: float, seen: Observed) -> float:

@@ -17,15 +17,15 @@ from app.core.errors import ModelNotFound, Unavailable
 from app.core.plan import Candidate, Excluded, Plan
 from app.core.request import EmbeddingRequest, Request
 from app.core.verdict import Verdict
-from app.routing.estimates import Size, estimates, size_of
+from app.routing.estimates import Size, estimated, size_of
 from app.routing.explore import Chance, explored
+from app.routing.field import Field
 from app.routing.load import BUSY, relieved, smaller
 from app.routing.registry import Registry
 from app.routing.rules import (
     KINDS,
     SOON,
     Bounds,
-    Field,
     Rules,
     costs_too_much,
     emergency,
@@ -82,7 +82,7 @@ def _routed(strategy: str, case: _Case) -> Plan:
     """Rules, strategy, moment."""
     request, registry, rules, signals = case.bounds.request, case.registry, case.rules, case.signals
     open_ = opened(case.bounds, registry)
-    field = Field(open_.fit, estimates(open_.fit, case.size, signals, case.verdict))
+    field = estimated(open_.fit, case.size, signals, case.verdict)
     narrowed(field, request, case.size, signals, registry)
     trigger = emergency(field, case.bounds, signals, registry) if rules.emergency else None
     if not field.profiles:
@@ -95,6 +95,7 @@ def _routed(strategy: str, case: _Case) -> Plan:
         rules,
         signals,
         case.verdict,
+        field.index(signals.previous),
         _preferred(registry, rules, case.verdict),
         side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
     )
@@ -103,17 +104,15 @@ def _routed(strategy: str, case: _Case) -> Plan:
 
 def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], trigger: str | None) -> Plan:
     profiles, signals, rules = field.profiles, question.signals, question.rules
-    covers = covering(profiles, field.estimates, question)
-    order = ranked(profiles, field.estimates, covers, question)
-    said = reasons(profiles, covers, order, question)
+    covers = covering(field, question)
+    order = ranked(field, covers, question)
+    said = reasons(field, covers, order, question)
     if trigger is not None:
         said = [words if each.local else f"emergency; {trigger}" for each, words in zip(profiles, said, strict=True)]
     if signals.load is not idle:
         order = _spread(order, said, field, covers, question)
     order, arm = _head(order, said, field, signals)
-    candidates = _in_order(
-        [Candidate(profiles[at].card, said[at], None, field.estimates[at]) for at in order], signals.demoted
-    )
+    candidates = _in_order(field.candidates(order, said), signals.demoted)
     chance = Chance(candidates, 1.0)
     if question.strategy == "adaptive" and question.verdict is not None and signals.previous is None:
         chance = explored(candidates, signals, rules)
@@ -141,14 +140,13 @@ def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bo
 def _head(order: list[int], said: list[str], field: Field, signals: Signals) -> tuple[list[int], str | None]:
     """Puts first what is not the strategy's to decide: the model of a running tool loop, else that of a rollout. And
     the arm the request is in: none where its model may not serve."""
-    by_id = {each.card.id: at for at, each in enumerate(field.profiles)} if signals.previous or signals.arm else {}
-    loop = by_id.get(signals.previous or "") if signals.in_tool_loop else None
+    loop = field.index(signals.previous) if signals.in_tool_loop else None
     if loop is not None:
         said[loop] = "keeps the tool loop's model"
         return _first(loop, order), signals.arm if signals.arm_model in (None, signals.previous) else None
     if signals.arm_model is None:
         return order, signals.arm
-    treated = by_id.get(signals.arm_model)
+    treated = field.index(signals.arm_model)
     if treated is None:
         return order, None
     said[treated] = f"in a rollout; {signals.arm}"
@@ -181,7 +179,7 @@ def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
     ids = dict.fromkeys((head.id, *(head.fallback if case.rules.fallback else ())))
     profiles = [each for each in map(registry.profile, ids) if each is not None]
     fit, left, left_out = sorted_out(profiles, case.bounds)
-    field = Field(fit, estimates(fit, case.size, case.signals, case.verdict))
+    field = estimated(fit, case.size, case.signals, case.verdict)
     if request.terms.max_cost_nano is not None:
         field.leave_out(costs_too_much(request.terms.max_cost_nano))
     if len(field.profiles) > 1 and signed(request):
@@ -189,11 +187,10 @@ def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
         field.leave_out(not_its_signer(signer, dropped=True), but_never_all=True)
     if not field.profiles:
         raise (*left, *field.left)[0][1].error()
+    said = [reason if each.card is head else f"fallback of {head.id}" for each in field.profiles]
     candidates = [
-        Candidate(each.card, reason, None, estimate)
-        if each.card is head
-        else Candidate(each.card, f"fallback of {head.id}", head.id, estimate)
-        for each, estimate in zip(field.profiles, field.estimates, strict=True)
+        each if each.card is head else each._replace(stands_in_for=head.id)
+        for each in field.candidates(range(len(said)), said)
     ]
     chance = Chance(_in_order(candidates, case.signals.demoted), 1.0)
     return _plan(chance, "named", left_out + excluded(field.left), case.rules, case.verdict)

@@ -7,6 +7,7 @@ complexity it succeeds, the stronger the more often; beyond it, ever less.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +26,8 @@ ENDLESS: Final = sys.maxsize
 class Profile:
     """`place` is the Card's in the configuration; `top` the highest score it is meant for; `tier` the size class that
     the middle of its range is in; `prior` its success there before anything was observed. `flat` says that `input` and
-    `output`, in pico-dollars per token, are the whole price."""
+    `output`, in pico-dollars per token, are the whole price. `thrift` is its rank among equals: local first, then the
+    smaller, because the machine's time has a price as well."""
 
     card: Card
     place: int
@@ -39,9 +41,17 @@ class Profile:
     flat: bool
     input: int
     output: int
+    thrift: int
 
 
-def profile(card: Card, place: int) -> Profile:
+def profiles(cards: Sequence[Card]) -> tuple[Profile, ...]:
+    """One for each, in their order."""
+    order = sorted(range(len(cards)), key=lambda place: (not cards[place].local, cards[place].complexity[1]))
+    ranks = {place: rank for rank, place in enumerate(order)}
+    return tuple(_profile(card, place, ranks[place]) for place, card in enumerate(cards))
+
+
+def _profile(card: Card, place: int, thrift: int) -> Profile:
     low, top = card.complexity
     middle = (low + top) / 2
     strength = middle if card.quality is None else card.quality
@@ -59,6 +69,7 @@ def profile(card: Card, place: int) -> Profile:
         flat=price is not None and not price.above,
         input=0 if price is None else price.input,
         output=0 if price is None else price.output,
+        thrift=thrift,
     )
 
 

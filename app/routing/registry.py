@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from app.core.card import Ability, Card
 from app.core.errors import ModelNotFound
-from app.routing.profiles import Profile, profile
+from app.routing.profiles import Profile, profiles
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Registry:
     def __init__(self, cards: Iterable[Card], aliases: Mapping[str, str] | None = None) -> None:
         self.cards: tuple[Card, ...] = tuple(cards)
         self._aliases = tuple((aliases or {}).items())
-        self.profiles: tuple[Profile, ...] = tuple(profile(card, place) for place, card in enumerate(self.cards))
+        self.profiles = profiles(self.cards)
         self._remembered: dict[Hashable, Any] = {}
         self._by_id = {card.id: card for card in self.cards}
         self._profile_by_id = {each.card.id: each for each in self.profiles}

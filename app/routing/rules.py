@@ -6,7 +6,7 @@ Cards (`opened`). What depends on the size of a request, its history or its limi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -20,10 +20,11 @@ from app.core.errors import (
     UnsupportedParameter,
 )
 from app.core.messages import ThinkingPart
-from app.core.plan import Estimate, Excluded
+from app.core.plan import Excluded
 from app.core.request import EmbeddingRequest, Request
 from app.routing.emergency import GONE, UNABLE
 from app.routing.estimates import Size
+from app.routing.field import Field, Left, Rule, Why
 from app.routing.profiles import Profile
 from app.routing.registry import Registry
 from app.routing.signals import Signals
@@ -58,16 +59,6 @@ class Rules:
     prefer: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     explore: float = 0.05
     explore_paid: float = 0.01
-
-
-class Why(NamedTuple):
-    """Why a model is left out: words for people, and the error if that leaves none."""
-
-    words: str
-    error: Callable[[], GatewayError]
-
-
-Left = Sequence[tuple[Card, Why]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,40 +146,18 @@ def excluded(left: Left) -> tuple[Excluded, ...]:
 
 # --- of this request ------------------------------------------------------------------------------------------------
 
-Rule = Callable[[Profile, Estimate], Why | None]
 TOO_SMALL: Final = _unavailable("its window is too small for this")
 WAITING: Final = _unavailable("paid upstreams wait for an emergency")
 ELSEWHERE: Final = _unavailable("signed thinking does not move to another model")
 
 
-class Field:
-    """Who is still in the running: Profiles, and beside them what each is expected to do."""
-
-    __slots__ = ("estimates", "left", "profiles")
-
-    def __init__(self, profiles: Sequence[Profile], estimates: list[Estimate]) -> None:
-        self.profiles = profiles
-        self.estimates = estimates
-        self.left: list[tuple[Card, Why]] = []
-
-    def leave_out(self, rule: Rule, *, but_never_all: bool = False) -> None:
-        """Takes out whom the rule gives a reason."""
-        reasons = [rule(each, estimate) for each, estimate in zip(self.profiles, self.estimates, strict=True)]
-        if not any(reasons) or (but_never_all and all(reasons)):
-            return
-        verdicts = list(zip(self.profiles, self.estimates, reasons, strict=True))
-        self.left += [(each.card, why) for each, _, why in verdicts if why is not None]
-        self.profiles = [each for each, _, why in verdicts if why is None]
-        self.estimates = [estimate for _, estimate, why in verdicts if why is None]
-
-
 def costs_too_much(most: int) -> Rule:
     """Over the limit that came with the request. What cannot be priced cannot be promised to stay below it."""
 
-    def rule(each: Profile, estimate: Estimate) -> Why | None:
-        if estimate.cost_nano is None:
+    def rule(each: Profile, cost: int | None) -> Why | None:
+        if cost is None:
             words = "its price is not known, and this request has a limit"
-        elif estimate.cost_nano > most:
+        elif cost > most:
             words = "it costs more than this request may"
         else:
             return None
@@ -207,7 +176,7 @@ def not_its_signer(signer: Card, *, dropped: bool = False) -> Rule:
     """A signature holds for the model that made it, at whichever upstream of the kind that offers it. With `dropped`,
     models whose wire leaves such thinking out, and says so, may go on without it."""
 
-    def rule(each: Profile, _: Estimate) -> Why | None:
+    def rule(each: Profile, _: int | None) -> Why | None:
         card = each.card
         same = card.id == signer.id or (card.name == signer.name and card.kind == signer.kind)
         carries = card.kind == "anthropic" or bool(card.quirks.get("keep_extensions"))

@@ -7,13 +7,13 @@ model to a key: the lowest is tried first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from app.core.plan import Estimate
 from app.core.verdict import Verdict
+from app.routing.field import Field
 from app.routing.profiles import Profile
 from app.routing.rules import Rules
 from app.routing.signals import Signals
@@ -35,13 +35,15 @@ LOCAL, PAID = "local", "paid"
 @dataclass(frozen=True, slots=True)
 class Question:
     """What the order depends on besides the models. `preferred` are the places of the models that go first. `side` is
-    the one that goes first: local before all else, paid only where it covers what is asked. `needed` is in tokens."""
+    the one that goes first: local before all else, paid only where it covers what is asked. `needed` is in
+    tokens; `sticky` is the index of the model that served the conversation before."""
 
     strategy: str
     needed: int
     rules: Rules
     signals: Signals
     verdict: Verdict | None
+    sticky: int | None = None
     preferred: tuple[int, ...] = ()
     side: str | None = None
 
@@ -65,89 +67,102 @@ WORDS: Final[Mapping[str, Words]] = {
     "adaptive": Words("best by experience", "next by experience", "next by experience", "best by experience"),
 }
 
-Key = tuple[Any, ...]
-Rank = Callable[[Profile, Estimate, bool, bool], Key]
-"""Of a Profile, what is expected of it, whether it served the conversation before, whether it covers what is asked."""
+Criterion = Sequence[float]
+"""Of each model a number, the lowest first."""
+Criteria = tuple[Criterion, ...]
 
 
-def _by_file(each: Profile, _: Estimate, sticky: bool, __: bool) -> Key:
-    return (not sticky, not each.local)
+def _by_file(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
+    return ([not each.local for each in field.profiles],)
 
 
-def _by_cost(each: Profile, estimate: Estimate, sticky: bool, covers: bool) -> Key:
-    """A free small model before a free large one: the machine's time has a price as well."""
-    cost, success = estimate.cost_nano, estimate.success or 0.0
-    return (0.0 if covers else -success, inf if cost is None else cost, not sticky, not each.local, each.top)
+def _by_cost(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
+    weak = [0.0 if able else -success for able, success in zip(covers, field.successes or (), strict=True)]
+    return _thrift(field), _costs(field), weak
 
 
-def _by_quality(each: Profile, estimate: Estimate, sticky: bool, _: bool) -> Key:
-    success, cost = estimate.success or 0.0, estimate.cost_nano
-    return (-(success + STICKY_SUCCESS * sticky), inf if cost is None else cost, not each.local)
+def _by_quality(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
+    return _thrift(field), _costs(field), _favoured([-success for success in field.successes or ()], sticky)
 
 
-def _by_experience(dearest: float) -> Rank:
-    def rank(each: Profile, estimate: Estimate, sticky: bool, _: bool) -> Key:
-        cost = dearest if estimate.cost_nano is None else estimate.cost_nano
-        wait = min(estimate.first_token_seconds or 0.0, LONGEST_WAIT)
-        loss = WEIGHT_OF_COST * cost / dearest + WEIGHT_OF_WAITING * wait / LONGEST_WAIT
-        return (loss - (estimate.success or 0.0) - STICKY_SUCCESS * sticky, not each.local)
-
-    return rank
-
-
-def _rank(question: Question, estimates: Sequence[Estimate]) -> Rank:
-    if question.verdict is None:
-        return _by_file
-    if question.strategy == "quality":
-        return _by_quality
-    if question.strategy == "adaptive":
-        return _by_experience(max((estimate.cost_nano or 0 for estimate in estimates), default=0) or 1)
-    return _by_cost
+def _by_experience(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
+    costs = [cost or 0 for cost in field.costs]
+    dearest = max(costs) or 1
+    losses = [
+        WEIGHT_OF_COST * (dearest if known is None else cost) / dearest
+        + WEIGHT_OF_WAITING * min(seconds or 0.0, LONGEST_WAIT) / LONGEST_WAIT
+        - success
+        for known, cost, seconds, success in zip(field.costs, costs, field.seconds, field.successes or (), strict=True)
+    ]
+    return _thrift(field), _favoured(losses, sticky)
 
 
-def covering(profiles: Sequence[Profile], estimates: Sequence[Estimate], question: Question) -> list[bool]:
+def _thrift(field: Field) -> Criterion:
+    return [each.thrift for each in field.profiles]
+
+
+def _costs(field: Field) -> Criterion:
+    return [inf if cost is None else cost for cost in field.costs]
+
+
+def _favoured(losses: list[float], sticky: int | None) -> Criterion:
+    if sticky is not None:
+        losses[sticky] -= STICKY_SUCCESS
+    return losses
+
+
+RANKS: Final = {"cost": _by_cost, "privacy": _by_cost, "quality": _by_quality, "adaptive": _by_experience}
+"""The criteria of each strategy, the finest first; and of no verdict `_by_file`."""
+
+
+def covering(field: Field, question: Question) -> list[bool]:
     """Whose range of complexity and learned success cover the score. Where success is all that is ranked by, and where
     there is no score, everyone's."""
-    verdict, previous = question.verdict, question.signals.previous
-    if verdict is None or question.strategy not in ("cost", "privacy"):
-        return [True] * len(profiles)
-    score = verdict.score
-    successes = [estimate.success or 0.0 for estimate in estimates]
-    bar = min(COVERED, OF_BEST * max(successes))
-    return [
-        (score <= each.top and success >= bar) or (score <= each.top + STICKY_SCORE and each.card.id == previous)
-        for each, success in zip(profiles, successes, strict=True)
-    ]
+    verdict, successes = question.verdict, field.successes
+    if verdict is None or successes is None or question.strategy not in ("cost", "privacy"):
+        return [True] * len(field.profiles)
+    score, bar = verdict.score, min(COVERED, OF_BEST * max(successes))
+    covers = [score <= each.top and success >= bar for each, success in zip(field.profiles, successes, strict=True)]
+    if question.sticky is not None and score <= field.profiles[question.sticky].top + STICKY_SCORE:
+        covers[question.sticky] = True
+    return covers
 
 
-def ranked(
-    profiles: Sequence[Profile], estimates: Sequence[Estimate], covers: Sequence[bool], question: Question
-) -> list[int]:
+def ranked(field: Field, covers: Sequence[bool], question: Question) -> list[int]:
     """Their indices, the first to try first."""
-    rank, needed, previous = _rank(question, estimates), question.needed, question.signals.previous
-    latest = question.rules.max_local_latency or inf
-    places = {place: at for at, place in enumerate(question.preferred)}
-    stay, leave = question.side == LOCAL, question.side == PAID
-    keys = []
-    for each, estimate, covered in zip(profiles, estimates, covers, strict=True):
-        local = each.local
-        group = (stay and not local) * 8 + (not covered) * 4 + (leave and local) * 2
-        if local and (estimate.first_token_seconds or 0.0) > latest:
-            group += 1
-        keys.append(
-            (
-                needed - each.window if needed > each.window else 0,
-                places.get(each.place, UNRANKED) if places else 0,
-                group,
-                rank(each, estimate, each.card.id == previous, covered),
-                each.place,
-            )
-        )
-    return sorted(range(len(keys)), key=keys.__getitem__)
+    profiles, sticky = field.profiles, question.sticky
+    rank = _by_file if question.verdict is None else RANKS[question.strategy]
+    finest, *coarser = (*rank(field, covers, sticky), *_before_any_strategy(field, covers, question))
+    order = sorted(range(len(profiles)), key=finest.__getitem__)
+    if sticky is not None:
+        order = [sticky, *(at for at in order if at != sticky)]
+    for criterion in coarser:
+        order.sort(key=criterion.__getitem__)  # stable: what is equal here keeps the finer order
+    return order
 
 
-def reasons(profiles: Sequence[Profile], covers: Sequence[bool], order: Sequence[int], question: Question) -> list[str]:
+def _before_any_strategy(field: Field, covers: Sequence[bool], question: Question) -> Iterator[Criterion]:
+    """What counts more than the strategy, the finest first; only what tells anyone from another."""
+    profiles, latest, needed = field.profiles, question.rules.max_local_latency, question.needed
+    if latest is not None:
+        seconds = field.seconds
+        yield [each.local and (wait or 0.0) > latest for each, wait in zip(profiles, seconds, strict=True)]
+    if question.side == PAID:
+        yield [each.local for each in profiles]
+    if not all(covers):
+        yield [not able for able in covers]
+    if question.side == LOCAL:
+        yield [not each.local for each in profiles]
+    if question.preferred:
+        places = {place: at for at, place in enumerate(question.preferred)}
+        yield [places.get(each.place, UNRANKED) for each in profiles]
+    if any(needed > each.window for each in profiles):
+        yield [max(0, needed - each.window) for each in profiles]
+
+
+def reasons(field: Field, covers: Sequence[bool], order: Sequence[int], question: Question) -> list[str]:
     """For each, by its index; the moment's circumstances are left to others."""
+    profiles = field.profiles
     if question.verdict is None:
         said = ["local, and it can do this" if each.local else "it can do this" for each in profiles]
     else:
@@ -155,7 +170,7 @@ def reasons(profiles: Sequence[Profile], covers: Sequence[bool], order: Sequence
         said = [words.next if covered else words.weak for covered in covers]
         said[order[0]] = words.first if covers[order[0]] else words.strongest
     first = profiles[order[0]]
-    if question.signals.previous == first.card.id:
+    if question.sticky == order[0]:
         said[order[0]] = "keeps the conversation's model"
     elif first.local and question.side == LOCAL:
         said[order[0]] = "easy enough to stay local"
