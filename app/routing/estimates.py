@@ -18,7 +18,7 @@ from app.core.tokens import TOKENS_PER_IMAGE, at_least, estimate
 from app.core.verdict import Verdict
 from app.routing.field import Field
 from app.routing.profiles import Profile, prior_success
-from app.routing.signals import Observed, Signals, unseen
+from app.routing.signals import Signals, unseen
 
 USUAL_ANSWER: Final = 400  # tokens
 PRIOR_WEIGHT: Final = 20.0  # scored answers that the prior counts as much as
@@ -83,9 +83,8 @@ def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) 
         return priors
     cards = (each.card for each in profiles)
     seen = map(signals.observed, cards, repeat(verdict.task_type), repeat(verdict.tier))
-    return [prior if known is None else learned(prior, known) for prior, known in zip(priors, seen, strict=True)]
-
-
-def learned(prior: float, seen: Observed) -> float:
-    """The prior, corrected by what this installation saw: the more answers, the more they count."""
-    return (PRIOR_WEIGHT * prior + seen.count * seen.mean) / (PRIOR_WEIGHT + seen.count)
+    return [
+        # The prior, corrected by what this installation saw: the more answers, the more they count.
+        prior if known is None else (PRIOR_WEIGHT * prior + known.count * known.mean) / (PRIOR_WEIGHT + known.count)
+        for prior, known in zip(priors, seen, strict=True)
+    ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import compress
+from itertools import compress, repeat
 from typing import Final, NamedTuple, cast
 
 from app.core.card import Card
@@ -72,9 +72,6 @@ class Field:
 
     def candidates(self, order: Sequence[int], reasons: Sequence[str]) -> list[Candidate]:
         """In this order, each with its reason and its estimate."""
-        profiles, costs, seconds = self.profiles, self.costs, self.seconds
-        successes: Sequence[float | None] = self.successes or [None] * len(costs)
-        return [
-            _Candidate((profiles[at].card, reasons[at], None, _Estimate((costs[at], seconds[at], successes[at]))))
-            for at in order
-        ]
+        profiles, successes = self.profiles, self.successes or repeat(None)
+        estimates = list(map(_Estimate, zip(self.costs, self.seconds, successes, strict=False)))
+        return [_Candidate((profiles[at].card, reasons[at], None, estimates[at])) for at in order]

@@ -9,7 +9,7 @@ failing or throttled go to the end, and are never shut out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.core.caller import Caller
 from app.core.card import Card
@@ -65,8 +65,7 @@ def plan(
     return _routed(strategy, case)
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+class _Case(NamedTuple):
     bounds: Bounds
     registry: Registry
     rules: Rules

@@ -61,8 +61,7 @@ class Rules:
     explore_paid: float = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(NamedTuple):
     """The hard rules that do not depend on what is asked, save its abilities. `asked` is the model that was asked for
     by name; None for `auto`."""
 

@@ -8,7 +8,6 @@ model to a key: the lowest is tried first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Final, NamedTuple
 
@@ -32,8 +31,7 @@ UNRANKED: Final = 1_000
 LOCAL, PAID = "local", "paid"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What the order depends on besides the models. `preferred` are the places of the models that go first. `side` is
     the one that goes first: local before all else, paid only where it covers what is asked. `needed` is in
     tokens; `sticky` is the index of the model that served the conversation before."""
