@@ -86,8 +86,6 @@ def _routed(strategy: str, case: _Case) -> Plan:
     trigger = emergency(field, case.bounds, signals, registry) if rules.emergency else None
     if not field.profiles:
         raise none_left((*open_.left, *field.left), request)
-    if all(each.local for each in field.profiles):
-        trigger = None
     question = Question(
         strategy,
         case.size.needed,
@@ -234,4 +232,6 @@ def _plan(
     if not rules.fallback:
         left_out += tuple(Excluded(other.card.id, "fallback is switched off") for other in candidates[1:])
         candidates = candidates[:1]
+    if all(candidate.card.local for candidate in candidates):
+        trigger = None  # it allowed what nobody uses
     return Plan(tuple(candidates), strategy, left_out, verdict, probability, arm, trigger)

@@ -191,7 +191,7 @@ def test_signed_thinking_never_goes_to_another_model(case: Case) -> None:
     """Its signature holds for its own model only; another would refuse the request or be misled."""
     signer = case.registry.get(case.signals.previous or "")
     ids = [candidate.card for candidate in case.plan().candidates]
-    if signer in ids and signer is not None and is_signed(case.request):
+    if signer is not None and signer in ids and is_signed(case.request):
         assert all((card.name, card.kind) == (signer.name, signer.kind) for card in ids)
 
 
