@@ -52,7 +52,9 @@ def _images(request: Request) -> int:
     return sum(isinstance(item, MediaPart) and item.kind == "image" for item in inner)
 
 
-def estimated(profiles: Sequence[Profile], size: Size, signals: Signals, verdict: Verdict | None) -> Field:
+def estimated(
+    profiles: Sequence[Profile], size: Size, signals: Signals, verdict: Verdict | None, smallest: int = 0
+) -> Field:
     """What each is expected to do. The model of the conversation reads the history from its cache, which a switch would
     lose: a change must save more than that."""
     prompt, completion = size.prompt, size.completion
@@ -62,7 +64,7 @@ def estimated(profiles: Sequence[Profile], size: Size, signals: Signals, verdict
         for each in profiles
     ]
     successes = None if verdict is None else _successes(profiles, signals, verdict)
-    field = Field(profiles, costs, list(map(signals.first_token, cards)), successes)
+    field = Field(profiles, costs, list(map(signals.first_token, cards)), successes, smallest)
     previous = field.index(signals.previous)
     if previous is not None:
         costs[previous] = _cost(profiles[previous], size, signals.history_tokens)
@@ -73,6 +75,9 @@ def _cost(each: Profile, size: Size, history: int) -> int | None:
     if each.price is None:
         return None
     cached = max(0, min(history, size.prompt))
+    if each.flat:
+        fresh = (size.prompt - cached) * each.input + size.completion * each.output
+        return -(-(fresh + cached * each.price.cache_read) // PICO_PER_NANO)
     return cost_nano(Tokens(size.prompt, size.completion, cache_read=cached), each.price)
 
 
@@ -83,8 +88,9 @@ def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) 
         return priors
     cards = (each.card for each in profiles)
     seen = map(signals.observed, cards, repeat(verdict.task_type), repeat(verdict.tier))
+    weight = PRIOR_WEIGHT
     return [
         # The prior, corrected by what this installation saw: the more answers, the more they count.
-        prior if known is None else (PRIOR_WEIGHT * prior + known.count * known.mean) / (PRIOR_WEIGHT + known.count)
+        prior if known is None else (weight * prior + known.count * known.mean) / (weight + known.count)
         for prior, known in zip(priors, seen, strict=True)
     ]

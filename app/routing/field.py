@@ -33,10 +33,10 @@ Rule = Callable[[Profile, int | None], Why | None]
 
 
 class Field:
-    """`costs` in nano-dollars, `seconds` to the first token; None is unknown. `successes` are all None without a
-    verdict."""
+    """`costs` in nano-dollars, `seconds` to the first token; None is unknown. `successes` are None without a verdict.
+    No window is smaller than `smallest`, in tokens."""
 
-    __slots__ = ("costs", "left", "profiles", "seconds", "successes")
+    __slots__ = ("costs", "left", "profiles", "seconds", "smallest", "successes")
 
     def __init__(
         self,
@@ -44,11 +44,13 @@ class Field:
         costs: list[int | None],
         seconds: list[float | None],
         successes: list[float] | None,
+        smallest: int = 0,
     ) -> None:
         self.profiles = profiles
         self.costs = costs
         self.seconds = seconds
         self.successes = successes
+        self.smallest = smallest
         self.left: list[tuple[Card, Why]] = []
 
     def index(self, model_id: str | None) -> int | None:

@@ -81,7 +81,7 @@ def _routed(strategy: str, case: _Case) -> Plan:
     """Rules, strategy, moment."""
     request, registry, rules, signals = case.bounds.request, case.registry, case.rules, case.signals
     open_ = opened(case.bounds, registry)
-    field = estimated(open_.fit, case.size, signals, case.verdict)
+    field = estimated(open_.fit, case.size, signals, case.verdict, open_.smallest)
     narrowed(field, request, case.size, signals, registry)
     trigger = emergency(field, case.bounds, signals, registry) if rules.emergency else None
     if not field.profiles:
@@ -175,7 +175,7 @@ def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
     registry, request = case.registry, case.bounds.request
     ids = dict.fromkeys((head.id, *(head.fallback if case.rules.fallback else ())))
     profiles = [each for each in map(registry.profile, ids) if each is not None]
-    fit, left, left_out = sorted_out(profiles, case.bounds)
+    fit, left, left_out, _ = sorted_out(profiles, case.bounds)
     field = estimated(fit, case.size, case.signals, case.verdict)
     if request.terms.max_cost_nano is not None:
         field.leave_out(costs_too_much(request.terms.max_cost_nano))

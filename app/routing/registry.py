@@ -41,6 +41,7 @@ class Registry:
         self.cards: tuple[Card, ...] = tuple(cards)
         self._aliases = tuple((aliases or {}).items())
         self.profiles = profiles(self.cards)
+        self.by_thrift = sorted(self.profiles, key=lambda each: each.thrift)
         self._remembered: dict[Hashable, Any] = {}
         self._by_id = {card.id: card for card in self.cards}
         self._profile_by_id = {each.card.id: each for each in self.profiles}

@@ -113,19 +113,20 @@ def _unavailable(words: str) -> Why:
 
 
 class Opened(NamedTuple):
-    """Who may serve such a request, and who may not."""
+    """Who may serve such a request, and who may not. `smallest` is the smallest window of the former."""
 
     fit: tuple[Profile, ...]
     left: Left
     excluded: tuple[Excluded, ...]
+    smallest: int
 
 
 def opened(bounds: Bounds, registry: Registry) -> Opened:
-    """Of all models, for a request to `auto`."""
+    """Of all models, for a request to `auto`: the thrifty first."""
     request, caller, rules = bounds.request, bounds.caller, bounds.rules
     word = not caller.models or caller.may_use(request.model)
     key = (request.needs, caller.models, word, bounds.local_only, rules.local, rules.paid)
-    return registry.remember(key, lambda: sorted_out(registry.profiles, bounds))
+    return registry.remember(key, lambda: sorted_out(registry.by_thrift, bounds))
 
 
 def sorted_out(profiles: Iterable[Profile], bounds: Bounds) -> Opened:
@@ -136,7 +137,7 @@ def sorted_out(profiles: Iterable[Profile], bounds: Bounds) -> Opened:
             fit.append(each)
         else:
             left.append((each.card, why))
-    return Opened(tuple(fit), tuple(left), excluded(left))
+    return Opened(tuple(fit), tuple(left), excluded(left), min((each.window for each in fit), default=0))
 
 
 def excluded(left: Left) -> tuple[Excluded, ...]:
@@ -204,7 +205,7 @@ def narrowed(
     signer = registry.profile(signals.previous)
     if signer is not None and signed(request):
         field.leave_out(not_its_signer(signer.card), but_never_all=True)
-    if any(size.least > each.window for each in field.profiles):
+    if size.least > field.smallest:
         field.leave_out(window_too_small(size), but_never_all=True)
 
 

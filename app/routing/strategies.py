@@ -71,16 +71,21 @@ Criteria = tuple[Criterion, ...]
 
 
 def _by_file(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
-    return ([not each.local for each in field.profiles],)
+    there = range(len(field.profiles))
+    return (
+        [each.place for each in field.profiles],
+        [not each.local for each in field.profiles],
+        *([[at != sticky for at in there]] if sticky is not None else ()),
+    )
 
 
 def _by_cost(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
     weak = [0.0 if able else -success for able, success in zip(covers, field.successes or (), strict=True)]
-    return _thrift(field), _costs(field), weak
+    return _costs(field), weak
 
 
 def _by_quality(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
-    return _thrift(field), _costs(field), _favoured([-success for success in field.successes or ()], sticky)
+    return _costs(field), _favoured([-success for success in field.successes or ()], sticky)
 
 
 def _by_experience(field: Field, covers: Sequence[bool], sticky: int | None) -> Criteria:
@@ -92,11 +97,7 @@ def _by_experience(field: Field, covers: Sequence[bool], sticky: int | None) -> 
         - success
         for known, cost, seconds, success in zip(field.costs, costs, field.seconds, field.successes or (), strict=True)
     ]
-    return _thrift(field), _favoured(losses, sticky)
-
-
-def _thrift(field: Field) -> Criterion:
-    return [each.thrift for each in field.profiles]
+    return (_favoured(losses, sticky),)
 
 
 def _costs(field: Field) -> Criterion:
@@ -127,14 +128,14 @@ def covering(field: Field, question: Question) -> list[bool]:
 
 
 def ranked(field: Field, covers: Sequence[bool], question: Question) -> list[int]:
-    """Their indices, the first to try first."""
-    profiles, sticky = field.profiles, question.sticky
+    """Their indices, the first to try first. Among equals it is the conversation's own, then the thriftier: the order
+    they are in."""
+    sticky = question.sticky
     rank = _by_file if question.verdict is None else RANKS[question.strategy]
-    finest, *coarser = (*rank(field, covers, sticky), *_before_any_strategy(field, covers, question))
-    order = sorted(range(len(profiles)), key=finest.__getitem__)
+    order = list(range(len(field.profiles)))
     if sticky is not None:
-        order = [sticky, *(at for at in order if at != sticky)]
-    for criterion in coarser:
+        order.insert(0, order.pop(sticky))
+    for criterion in (*rank(field, covers, sticky), *_before_any_strategy(field, covers, question)):
         order.sort(key=criterion.__getitem__)  # stable: what is equal here keeps the finer order
     return order
 
@@ -154,7 +155,7 @@ def _before_any_strategy(field: Field, covers: Sequence[bool], question: Questio
     if question.preferred:
         places = {place: at for at, place in enumerate(question.preferred)}
         yield [places.get(each.place, UNRANKED) for each in profiles]
-    if any(needed > each.window for each in profiles):
+    if needed > field.smallest:
         yield [max(0, needed - each.window) for each in profiles]
 
 
