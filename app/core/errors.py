@@ -118,6 +118,12 @@ class Unprocessable(CallerError):
     status = 422
 
 
+class BudgetExceeded(CallerError):
+    """A limit on spend; the message says which."""
+
+    status, type, code, client_may_retry = 429, "insufficient_quota", "budget_exceeded", False
+
+
 class HeadersTooLarge(CallerError):
     status, code = 431, "headers_too_large"
 

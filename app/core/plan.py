@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.core.card import Card
 from app.core.verdict import Verdict
 
+# Tuples, because a plan makes one of each per model, and frozen dataclasses cost three times as much to make.
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+
+class Estimate(NamedTuple):
     """What a candidate is expected to do: None is unknown. `success` is the expected quality, 0 to 1."""
 
     cost_nano: int | None = None
@@ -20,8 +22,7 @@ class Estimate:
 UNKNOWN = Estimate()
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """`stands_in_for` is the full id of the model that was asked for by name, when this is its fallback."""
 
     card: Card

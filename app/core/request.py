@@ -16,7 +16,7 @@ class Terms:
 
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
     of requests this one belongs to; a request of a client is its own root at depth 0. `ignored` names headers that had
-    no effect.
+    no effect. `max_cost_nano` is the most that this request and all it causes may cost.
     """
 
     request_id: str
@@ -31,6 +31,7 @@ class Terms:
     priority: str = "interactive"
     local_only: bool = False
     ignored: tuple[str, ...] = ()
+    max_cost_nano: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

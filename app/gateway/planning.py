@@ -10,8 +10,10 @@ from app.core.caller import Caller
 from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
 from app.flags import Flags
-from app.routing.policy import Demoted, Rules, plan
+from app.routing.policy import Demoted, plan
 from app.routing.registry import Registry
+from app.routing.rules import Rules
+from app.routing.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Planning:
     demoted: Demoted
 
     def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Plan:
-        return plan(request, caller, registry, self._rules(request, caller), self.demoted)
+        return plan(request, caller, registry, self._rules(request, caller), Signals(self.demoted))
 
     def _rules(self, request: Request | EmbeddingRequest, caller: Caller) -> Rules:
         flags, terms = self.flags(), request.terms

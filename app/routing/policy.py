@@ -1,166 +1,196 @@
 """The plan: which models may answer a request, in which order, and why. Pure.
 
-`auto` takes every model that can do the request and may be used for it: local before paid, then in the order of the
-configuration. A model asked for by name is used as asked, and stands at the head of its own `fallback` list. Models
-that are failing or throttled go to the end, and are never shut out.
+Hard rules first (`rules`), then the strategy (`strategies`), then the moment: load, the conversation's own model, a
+rollout, health, and a little chance. A model asked for by name is used as asked, and stands at the head of its own
+`fallback` list. Without a verdict `auto` is local before paid, in the order of the configuration. Models that are
+failing or throttled go to the end, and are never shut out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from app.core.caller import Caller
-from app.core.card import PARAM_OF, Ability, Card
-from app.core.errors import GatewayError, ModelNotAllowed, ModelNotFound, Unavailable, UnsupportedParameter
+from app.core.card import Card
+from app.core.errors import ModelNotFound, Unavailable
 from app.core.plan import Candidate, Excluded, Plan
 from app.core.request import EmbeddingRequest, Request
-from app.core.tokens import estimate
+from app.core.verdict import Verdict
+from app.routing.estimates import Size, estimated, size_of
+from app.routing.explore import Chance, explored
+from app.routing.field import Field
+from app.routing.load import BUSY, relieved, smaller
 from app.routing.registry import Registry
+from app.routing.rules import (
+    KINDS,
+    SOON,
+    Bounds,
+    Rules,
+    costs_too_much,
+    emergency,
+    excluded,
+    narrowed,
+    none_left,
+    not_its_signer,
+    opened,
+    signed,
+    sorted_out,
+)
+from app.routing.signals import QUIET, Signals, idle
+from app.routing.strategies import Question, covering, ranked, reasons, side_of
 
 Demoted = Callable[[Card], str | None]
 
-KINDS: Final = frozenset({Ability.CHAT, Ability.EMBEDDINGS})
-"""What a model is for at all: one of another kind is no news to a client that nothing here can serve."""
-SOON: Final = 5.0
-LATER: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the operator decided: the strategy of `auto`; the one model it is when routing is off (`routed`); whether
-    local and paid upstreams may be used unasked; whether another model may stand in (`fallback`)."""
-
-    strategy: str = "cost"
-    routed: bool = True
-    default_model: str | None = None
-    local: bool = True
-    paid: bool = True
-    fallback: bool = True
-
 
 def plan(
-    request: Request | EmbeddingRequest, caller: Caller, registry: Registry, rules: Rules, demoted: Demoted
+    request: Request | EmbeddingRequest,
+    caller: Caller,
+    registry: Registry,
+    rules: Rules,
+    signals: Signals = QUIET,
+    verdict: Verdict | None = None,
 ) -> Plan:
-    """The candidates in order. Raises the error a client should see when there is none.
-
-    `demoted` tells why a model should wait behind the others for now, or None.
-    """
+    """The candidates in order. Raises the error a client should see when there is none."""
     named = registry.find(request.model)
     strategy = named.strategy or request.terms.strategy or rules.strategy
     private = request.terms.strategy == "privacy" or (named.card is None and strategy == "privacy")
     local_only = private or request.terms.local_only or caller.privacy == "local"
-    bounds = _Bounds(request, caller, rules, named.card, local_only)
+    bounds = Bounds(request, caller, rules, named.card, local_only)
+    case = _Case(bounds, registry, rules, signals, verdict, size_of(request))
     if named.card is not None:
-        return _with_fallbacks(Candidate(named.card, "asked for by name"), bounds, registry, demoted)
+        return _with_fallbacks(named.card, "asked for by name", case)
     if not rules.routed and (default := _default(registry, rules, request)) is not None:
-        return _with_fallbacks(Candidate(default, "routing is off"), bounds, registry, demoted)
-    fit, excluded = _sorted_out([Candidate(card, _reason(card)) for card in registry.cards], bounds)
-    if not fit:
-        raise _none_left(excluded, request)
-    fit.sort(key=lambda candidate: not candidate.card.local)
-    return _plan(_by_window(fit, request), excluded, strategy, rules, demoted)
+        return _with_fallbacks(default, "routing is off", case)
+    return _routed(strategy, case)
 
 
-@dataclass(frozen=True, slots=True)
-class _Why:
-    """Why a model is left out: words for people, and the error if that leaves none."""
-
-    words: str
-    error: GatewayError
-
-
-_Left = list[tuple[Card, _Why]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    """The hard rules of one request. `asked` is the model it asked for by name; None for `auto`."""
-
-    request: Request | EmbeddingRequest
-    caller: Caller
+class _Case(NamedTuple):
+    bounds: Bounds
+    registry: Registry
     rules: Rules
-    asked: Card | None
-    local_only: bool
-
-    def unfit(self, card: Card) -> _Why | None:
-        """Why this model may not serve the request, if so."""
-        return self._forbidden(card) or self._unable(card) or self._switched_off(card)
-
-    def _forbidden(self, card: Card) -> _Why | None:
-        # What a key may call also covers what its word stands for, but not what stands in for that.
-        word = (self.request.model,) if self.asked is None or self.asked is card else ()
-        if not self.caller.may_use(card.id, card.name, *word):
-            return _Why("this key may not use it", ModelNotAllowed(f"This key may not use {card.id}.", param="model"))
-        if self.local_only and not card.local:
-            error = ModelNotAllowed(f"{card.id} is not local, which this asks for.", param="model")
-            return _Why("it is not local", error)
-        return None
-
-    def _unable(self, card: Card) -> _Why | None:
-        if not (lacking := card.lacks(self.request.needs)):
-            return None
-        first = min(lacking & KINDS or lacking)
-        error = UnsupportedParameter(f"{card.id} cannot do this: {first}.", param=PARAM_OF[first])
-        return _Why(f"it cannot do this: {', '.join(sorted(lacking))}", error)
-
-    def _switched_off(self, card: Card) -> _Why | None:
-        if card is self.asked or (self.rules.local if card.local else self.rules.paid):
-            return None
-        words = f"{'local models' if card.local else 'paid upstreams'} are switched off"
-        return _Why(words, Unavailable(f"{words.capitalize()}.", retry_after=LATER))
+    signals: Signals
+    verdict: Verdict | None
+    size: Size
 
 
-def _with_fallbacks(head: Candidate, bounds: _Bounds, registry: Registry, demoted: Demoted) -> Plan:
+# --- auto -----------------------------------------------------------------------------------------------------------
+
+
+def _routed(strategy: str, case: _Case) -> Plan:
+    """Rules, strategy, moment."""
+    request, registry, rules, signals = case.bounds.request, case.registry, case.rules, case.signals
+    open_ = opened(case.bounds, registry)
+    field = estimated(open_.fit, case.size, signals, case.verdict, open_.smallest)
+    narrowed(field, request, case.size, signals, registry)
+    trigger = emergency(field, case.bounds, signals, registry) if rules.emergency else None
+    if not field.profiles:
+        raise none_left((*open_.left, *field.left), request)
+    question = Question(
+        strategy,
+        case.size.needed,
+        rules,
+        signals,
+        case.verdict,
+        field.index(signals.previous),
+        _preferred(registry, rules, case.verdict),
+        side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
+    )
+    return _planned(field, question, open_.excluded + excluded(field.left), trigger)
+
+
+def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], trigger: str | None) -> Plan:
+    profiles, signals, rules = field.profiles, question.signals, question.rules
+    covers = covering(field, question)
+    order = ranked(field, covers, question)
+    said = reasons(field, covers, order, question)
+    if trigger is not None:
+        said = [words if each.local else f"emergency; {trigger}" for each, words in zip(profiles, said, strict=True)]
+    if signals.load is not idle:
+        order = _spread(order, said, field, covers, question)
+    order, arm = _head(order, said, field, signals)
+    candidates = _in_order(field.candidates(order, said), signals.demoted)
+    chance = Chance(candidates, 1.0)
+    if question.strategy == "adaptive" and question.verdict is not None and signals.previous is None:
+        chance = explored(candidates, signals, rules)
+    return _plan(chance, question.strategy, left_out, rules, question.verdict, arm, trigger)
+
+
+def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bool], question: Question) -> list[int]:
+    """Away from upstreams that are busy."""
+    profiles, load = field.profiles, question.signals.load
+    busy = [load(each.card) > BUSY for each in profiles]
+    if not any(busy):
+        return order
+    before, order = order, relieved(order, profiles, covers, busy)
+    if order[0] != before[0]:
+        said[order[0]] = "free, while its like is busy"
+    for at, full in enumerate(busy):
+        if full:
+            said[at] += "; busy"
+    if question.rules.degrade and busy[order[0]] and (other := smaller(order, profiles, busy)) is not None:
+        said[other] = "smaller, while the right one is busy"
+        order = _first(other, order)
+    return order
+
+
+def _head(order: list[int], said: list[str], field: Field, signals: Signals) -> tuple[list[int], str | None]:
+    """Puts first what is not the strategy's to decide: the model of a running tool loop, else that of a rollout. And
+    the arm the request is in: none where its model may not serve."""
+    loop = field.index(signals.previous) if signals.in_tool_loop else None
+    if loop is not None:
+        said[loop] = "keeps the tool loop's model"
+        return _first(loop, order), signals.arm if signals.arm_model in (None, signals.previous) else None
+    if signals.arm_model is None:
+        return order, signals.arm
+    treated = field.index(signals.arm_model)
+    if treated is None:
+        return order, None
+    said[treated] = f"in a rollout; {signals.arm}"
+    return _first(treated, order), signals.arm
+
+
+def _first(index: int, order: list[int]) -> list[int]:
+    return [index, *(other for other in order if other != index)]
+
+
+def _preferred(registry: Registry, rules: Rules, verdict: Verdict | None) -> tuple[int, ...]:
+    """The places of what the operator prefers for this kind of task; what is not there is passed over."""
+    names = rules.prefer.get(verdict.task_type, ()) if verdict is not None and rules.prefer else ()
+    if not names:
+        return ()
+
+    def places() -> tuple[int, ...]:
+        found = [card for card in map(registry.lookup, names) if card is not None]
+        return tuple(dict.fromkeys(registry.cards.index(card) for card in found))
+
+    return registry.remember(("prefer", names), places)
+
+
+# --- one model, and what stands in for it ---------------------------------------------------------------------------
+
+
+def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
     """One model, and behind it what its own list names."""
-    card = head.card
-    others = map(registry.get, dict.fromkeys(card.fallback if bounds.rules.fallback else ()))
-    behind = [
-        Candidate(other, f"fallback of {card.id}", stands_in_for=card.id)
-        for other in others
-        if other is not None and other is not card
+    registry, request = case.registry, case.bounds.request
+    ids = dict.fromkeys((head.id, *(head.fallback if case.rules.fallback else ())))
+    profiles = [each for each in map(registry.profile, ids) if each is not None]
+    fit, left, left_out, _ = sorted_out(profiles, case.bounds)
+    field = estimated(fit, case.size, case.signals, case.verdict)
+    if request.terms.max_cost_nano is not None:
+        field.leave_out(costs_too_much(request.terms.max_cost_nano))
+    if len(field.profiles) > 1 and signed(request):
+        signer = registry.get(case.signals.previous or "") or head
+        field.leave_out(not_its_signer(signer, dropped=True), but_never_all=True)
+    if not field.profiles:
+        raise (*left, *field.left)[0][1].error()
+    said = [reason if each.card is head else f"fallback of {head.id}" for each in field.profiles]
+    candidates = [
+        each if each.card is head else each._replace(stands_in_for=head.id)
+        for each in field.candidates(range(len(said)), said)
     ]
-    fit, excluded = _sorted_out([head, *behind], bounds)
-    if not fit:
-        raise excluded[0][1].error
-    return _plan(fit, excluded, "named", bounds.rules, demoted)
-
-
-def _sorted_out(candidates: Iterable[Candidate], bounds: _Bounds) -> tuple[list[Candidate], _Left]:
-    """Those that may serve, and those that may not."""
-    fit, excluded = [], []
-    for candidate in candidates:
-        why = bounds.unfit(candidate.card)
-        if why is None:
-            fit.append(candidate)
-        else:
-            excluded.append((candidate.card, why))
-    return fit, excluded
-
-
-def _plan(fit: Sequence[Candidate], excluded: _Left, strategy: str, rules: Rules, demoted: Demoted) -> Plan:
-    left_out = [Excluded(card.id, why.words) for card, why in excluded]
-    candidates = _in_order(fit, demoted)
-    if not rules.fallback:
-        left_out += [Excluded(other.card.id, "fallback is switched off") for other in candidates[1:]]
-        candidates = candidates[:1]
-    return Plan(candidates, strategy, tuple(left_out))
-
-
-def _none_left(excluded: _Left, request: Request | EmbeddingRequest) -> GatewayError:
-    """What to tell a client whom no model can serve: what it can change, before what it cannot."""
-    kinds = request.needs & KINDS
-    relevant = [(card, why.error) for card, why in excluded if not card.lacks(kinds)]
-    for kind in (UnsupportedParameter, ModelNotAllowed, Unavailable):
-        found = [(len(card.lacks(request.needs)), error) for card, error in relevant if isinstance(error, kind)]
-        if found:
-            _, nearest = min(found, key=lambda pair: pair[0])
-            if kind is not UnsupportedParameter:
-                return nearest
-            needs = ", ".join(sorted(request.needs))
-            return UnsupportedParameter(f"No model here can do all of this: {needs}.", param=nearest.param)
-    return Unavailable("No upstream offers a model for this at the moment.", retry_after=SOON)
+    chance = Chance(_in_order(candidates, case.signals.demoted), 1.0)
+    return _plan(chance, "named", left_out + excluded(field.left), case.rules, case.verdict)
 
 
 def _default(registry: Registry, rules: Rules, request: Request | EmbeddingRequest) -> Card | None:
@@ -176,26 +206,32 @@ def _default(registry: Registry, rules: Rules, request: Request | EmbeddingReque
     return None if card is None or card.lacks(kinds) else card
 
 
-def _by_window(candidates: list[Candidate], request: Request | EmbeddingRequest) -> list[Candidate]:
-    """Models whose window looks too small go behind the others, the largest first: the estimate may be wrong, and
-    only the model itself knows its tokens."""
-    if not isinstance(request, Request):
+# --- both -----------------------------------------------------------------------------------------------------------
+
+
+def _in_order(candidates: list[Candidate], demoted: Demoted) -> list[Candidate]:
+    """The sick behind the well."""
+    waits = [demoted(candidate.card) for candidate in candidates]
+    if not any(waits):
         return candidates
-    size = estimate(request.input_bytes) + (request.max_tokens or 0)
-
-    def shortage(candidate: Candidate) -> int:
-        window = candidate.card.context_window
-        return 0 if window is None else max(0, size - window)
-
-    return sorted(candidates, key=shortage)
+    both = list(zip(candidates, waits, strict=True))
+    well = [candidate for candidate, why in both if why is None]
+    return well + [each._replace(reason=f"{each.reason}; {why}") for each, why in both if why is not None]
 
 
-def _in_order(candidates: Sequence[Candidate], demoted: Demoted) -> tuple[Candidate, ...]:
-    reasons = [(candidate, demoted(candidate.card)) for candidate in candidates]
-    healthy = [candidate for candidate, why in reasons if why is None]
-    sick = [replace(candidate, reason=f"{candidate.reason}; {why}") for candidate, why in reasons if why is not None]
-    return (*healthy, *sick)
-
-
-def _reason(card: Card) -> str:
-    return "local, and it can do this" if card.local else "it can do this"
+def _plan(
+    chance: Chance,
+    strategy: str,
+    left_out: tuple[Excluded, ...],
+    rules: Rules,
+    verdict: Verdict | None,
+    arm: str | None = None,
+    trigger: str | None = None,
+) -> Plan:
+    candidates, probability = chance
+    if not rules.fallback:
+        left_out += tuple(Excluded(other.card.id, "fallback is switched off") for other in candidates[1:])
+        candidates = candidates[:1]
+    if all(candidate.card.local for candidate in candidates):
+        trigger = None  # it allowed what nobody uses
+    return Plan(tuple(candidates), strategy, left_out, verdict, probability, arm, trigger)

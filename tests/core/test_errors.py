@@ -29,6 +29,7 @@ TREE = {
     "RequestTimeout": (408, INVALID, "request_timeout", CALLERS, NEVER),
     "RequestTooLarge": (413, INVALID, "request_too_large", CALLERS, NEVER),
     "Unprocessable": (422, INVALID, "invalid_value", CALLERS, NEVER),
+    "BudgetExceeded": (429, "insufficient_quota", "budget_exceeded", CALLERS, NEVER),
     "HeadersTooLarge": (431, INVALID, "headers_too_large", CALLERS, NEVER),
     "ClientGone": (499, INVALID, "client_gone", CALLERS, NEVER),
     "Unavailable": (503, UNAVAILABLE, "no_upstream_available", OURS, NEVER),
@@ -76,7 +77,6 @@ CONTRACT = {
 LATER = {
     "idempotency_in_flight",
     "idempotency_mismatch",
-    "budget_exceeded",
     "rate_limit_exceeded",
     "budget_store_unavailable",
 }

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.card import Card
+from app.core.card import Ability, Card
 from app.core.errors import ModelNotFound
-from app.routing.registry import ALIAS_DEPTH, AUTO, STRATEGIES, Named, Registry
+from app.routing.registry import ALIAS_DEPTH, AUTO, REMEMBERED_MAX, STRATEGIES, Named, Registry
 from tests.core.nouns import card, paid
+from tests.routing.cases import CHEAP, DEAR
 
 QWEN, LARGE, OPUS = card("gpu/org/qwen"), card("ollama/llama3"), paid("claude/claude-opus-5-5")
 TWICE = card("gpu/llama3")
@@ -173,3 +174,70 @@ def test_any_name_is_found_or_refused(ids: list[tuple[str, str]], aliases: dict[
     for each in cards:
         assert registry.find(each.id) == Named(each)
     assert registry.cards == tuple(cards)
+
+
+# --- queries --------------------------------------------------------------------------------------------------------
+
+TALKER = frozenset({Ability.CHAT})
+EYES = TALKER | {Ability.IMAGES}
+TINY, BIG = (
+    card("gpu/tiny", abilities=TALKER, complexity=(0.0, 0.4)),
+    card("gpu/big", abilities=EYES, complexity=(0.4, 0.9)),
+)
+DEAREST = paid("claude/opus", abilities=EYES, complexity=(0.6, 1.0), price=DEAR)
+CHEAPER = paid("claude/haiku", abilities=EYES, complexity=(0.0, 0.4), price=CHEAP)
+UNPRICED = paid("vendor/mystery", abilities=EYES, complexity=(0.0, 0.1))
+MANY = Registry([UNPRICED, DEAREST, CHEAPER, BIG, TINY])
+
+
+def test_the_best_and_the_cheapest_that_can_do_something() -> None:
+    """Modes and embeddings ask for a model by what it must be able to do."""
+    assert MANY.best(Ability.IMAGES) is DEAREST
+    assert MANY.best(Ability.IMAGES, local=True) is BIG
+    assert MANY.cheapest(Ability.CHAT) is TINY
+    assert MANY.cheapest(Ability.IMAGES) is BIG
+    assert MANY.cheapest(Ability.IMAGES, local=False) is CHEAPER
+    assert [each.card for each in MANY.able(Ability.IMAGES, local=True)] == [BIG]
+
+
+def test_what_nobody_can_do_nobody_is_best_at() -> None:
+    assert MANY.best(Ability.AUDIO) is None
+    assert MANY.cheapest(Ability.EMBEDDINGS) is None
+
+
+def test_an_unknown_price_is_not_the_cheapest() -> None:
+    assert Registry([UNPRICED, DEAREST]).cheapest(Ability.CHAT) is DEAREST
+
+
+def test_a_stated_quality_counts_before_the_range() -> None:
+    assert Registry([DEAREST, card("gpu/star", quality=0.99)]).best(Ability.CHAT) is not DEAREST
+
+
+def test_a_name_in_the_configuration_may_be_that_of_a_model_that_is_away() -> None:
+    assert REGISTRY.lookup("llama3") is LARGE
+    assert REGISTRY.lookup("ollama/away") is None
+    assert REGISTRY.lookup("auto") is None
+
+
+def test_profiles_are_found_by_full_id() -> None:
+    found = REGISTRY.profile("ollama/llama3")
+    assert found is not None and found.card is LARGE
+    assert REGISTRY.profile("llama3") is None
+    assert REGISTRY.profile(None) is None
+
+
+def test_what_is_remembered_is_made_once_and_bounded() -> None:
+    """Keys hold what clients ask for: they must not fill the memory."""
+    registry, made = Registry([QWEN]), list[int]()
+
+    def make(number: int) -> str:
+        made.append(number)
+        return str(number)
+
+    for number in (1, 2, 1):
+        assert registry.remember(number, lambda number=number: make(number)) == str(number)  # type: ignore[misc]
+    assert made == [1, 2]
+    for number in range(REMEMBERED_MAX):
+        registry.remember(("other", number), lambda: "x")
+    assert registry.remember(1, lambda: make(1)) == "1"
+    assert made == [1, 2, 1]
