@@ -15,8 +15,8 @@ class Terms:
     """How the caller wants to be served: from the `x-tierway-*` headers, the key's policy and the request's parent.
 
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
-    of requests this one belongs to; a request of a client is its own root at depth 0. `ignored` names headers that had
-    no effect.
+    of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
+    caused this request. `ignored` names headers that had no effect.
     """
 
     request_id: str
@@ -30,6 +30,7 @@ class Terms:
     agent: str | None = None
     priority: str = "interactive"
     local_only: bool = False
+    arm: str | None = None
     ignored: tuple[str, ...] = ()
 
 

@@ -36,42 +36,53 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What somebody wants: a ladder of steps (one, where no more were asked for) to one of three places."""
+    """What somebody wants: a share to one of three places, and the steps on the way to it."""
 
     name: str
     kind: str
-    ladder: tuple[Step, ...]
+    share: float
     model: str | None = None
     strategy: str | None = None
     target_local: float | None = None
     rollback: bool = True
+    steps: tuple[Step, ...] = ()
     dwell: float = 600.0
+
+    @property
+    def ladder(self) -> tuple[Step, ...]:
+        """The share is the last step; those not below it are passed over."""
+        return (*(s for s in self.steps if s.share < self.share), Step(self.share, self.kind == "shadow"))
 
 
 def experiment(name: str, rollout: Rollout) -> Experiment:
-    """What the file or an operator wrote. Steps not below the share are passed over: it is the last step."""
-    shadow = rollout.kind == "shadow"
-    steps = (
-        Step(parse_percent(text.removesuffix("shadow")) or 0.0, shadow or text.endswith("shadow"))
+    """What the file or an operator wrote."""
+    steps = tuple(
+        Step(parse_percent(text.removesuffix("shadow")) or 0.0, rollout.kind == "shadow" or text.endswith("shadow"))
         for text in rollout.steps
     )
-    ladder = (*(step for step in steps if step.share < rollout.share), Step(rollout.share, shadow))
     to = rollout.to
     return Experiment(
-        name, rollout.kind, ladder, to.model, to.strategy, to.target_local, rollout.rollback, rollout.dwell
+        name=name,
+        kind=rollout.kind,
+        share=rollout.share,
+        model=to.model,
+        strategy=to.strategy,
+        target_local=to.target_local,
+        rollback=rollout.rollback,
+        steps=steps,
+        dwell=rollout.dwell,
     )
 
 
 def written(wanted: Experiment) -> dict[str, Any]:
     """The experiment as the file would have it."""
     to = {"model": wanted.model, "strategy": wanted.strategy, "target_local": wanted.target_local}
-    shadow = wanted.kind == "shadow"
     return {
         "kind": wanted.kind,
-        "share": percent(wanted.ladder[-1].share),
+        "share": percent(wanted.share),
         "to": {name: value for name, value in to.items() if value is not None},
         "rollback": wanted.rollback,
-        "steps": [percent(s.share) + (" shadow" if s.shadow and not shadow else "") for s in wanted.ladder[:-1]],
+        "steps": [percent(step.share) + (" shadow" if step.shadow else "") for step in wanted.steps],
         "dwell": wanted.dwell,
     }
 
@@ -209,10 +220,18 @@ class Live:
 
 
 def started(wanted: Experiment, before: Live | None, now: float, reason: str, origin: str | None) -> Live:
-    """Started, or armed again, by the file or an operator. A share of nothing switches it off."""
-    serial = 0 if before is None else before.serial + 1
-    status: Status = "running" if wanted.ladder[-1].share > 0 else "off"
-    return Live(wanted, now, status, serial=serial, reason=reason, origin=origin)
+    """Started, or armed again, by the file or an operator. One that is running keeps its step where the steps are the
+    same; a share of nothing switches it off. Serials of a name never come twice."""
+    same = before is not None and before.status == "running" and before.experiment.ladder == wanted.ladder
+    return Live(
+        wanted,
+        before.since if before is not None and same else now,
+        "running" if wanted.share > 0 else "off",
+        step=before.step if before is not None and same else 0,
+        serial=int(now) if before is None else before.serial + 1,
+        reason=reason,
+        origin=origin,
+    )
 
 
 def moved(live: Live, ruling: Ruling, now: float) -> Live:

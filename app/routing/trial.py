@@ -56,6 +56,10 @@ class Measure:
     evidence: Evidence = field(default_factory=Evidence)
     breaches: int = 0
 
+    def last(self, treatment: bool) -> Values:
+        """The last values of one arm, weighed or not."""
+        return (*self.treatment, *self.new_treatment) if treatment else (*self.control, *self.new_control)
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -194,8 +198,7 @@ def _fails_at_once(trial: Trial) -> bool:
     answers, failed = trial.beside
     if trial.row < FAILURES_AT_ONCE or 2 * failed > answers:
         return False
-    measure = trial.measure(FAILED)
-    last = (*measure.control, *measure.new_control)[-RULES[FAILED].keep :]
+    last = trial.measure(FAILED).last(treatment=False)[-RULES[FAILED].keep :]
     usual = (sum(last) + 0.4) / (len(last) + 20)  # 2 % while nothing is known
     return trial.row >= math.log(CHANCE) / math.log(usual)
 

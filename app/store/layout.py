@@ -18,6 +18,12 @@ LAYOUT: Final = f"{TAG}:layout"
 VERSIONS: Final = f"{TAG}:versions"  # hash: topic -> counter of its changes
 KEYS: Final = f"{TAG}:keys"  # hash: key id -> its record
 KEYS_REVOKED: Final = f"{TAG}:keys:revoked"  # hash: key id -> when, so that revoking never rewrites a record
+ROLLOUTS: Final = f"{TAG}:rollouts"  # hash: name -> how it stands
+TRIALS: Final = f"{TAG}:rollouts:trials"  # hash: name -> what its arms did lately
+ROLLOUTS_SEEN: Final = f"{TAG}:rollouts-seen"  # hash: what gateways saw since one of them last looked
+ROLLOUTS_TURN: Final = f"{TAG}:rollouts-turn"  # there while one of them looks
+UPSTREAMS: Final = f"{TAG}:upstreams"  # hash: drains and resets by operators
+AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -37,6 +43,11 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "layout": Partition(LAYOUT, None),
     "versions": Partition(VERSIONS, None),
     "keys": Partition(KEYS, None),
+    "rollouts": Partition(ROLLOUTS, None),
+    "rollouts-seen": Partition(ROLLOUTS_SEEN, 60),
+    "rollouts-turn": Partition(ROLLOUTS_TURN, 1),
+    "upstreams": Partition(UPSTREAMS, None),
+    "audit": Partition(AUDIT, 90 * 86_400),
 }
 
 

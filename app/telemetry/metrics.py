@@ -166,6 +166,9 @@ class Metrics:
             gauge("breaker_state", "0 closed, 1 half open, 2 open.", "upstream", "model", mode="livemax")
         )
         self._flag = Children(gauge("flag", "1 on, 0 off, between: a share.", "name", mode="livemostrecent"))
+        self._rollout_share = Children(
+            gauge("rollout_share", "Share of requests in an arm of a rollout.", "name", "arm", mode="livemostrecent")
+        )
         build = gauge("build_info", "What runs here.", "version", "python", mode="livemax")
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -180,6 +183,9 @@ class Metrics:
 
     def flag(self, name: str, share: float) -> None:
         self._flag[self._word[name],].set(share)
+
+    def rollout_share(self, name: str, arm: str, share: float) -> None:
+        self._rollout_share[self._word[name], self._word[arm]].set(share)
 
     # --- one finished request ---------------------------------------------------------------------------------------
 
