@@ -124,8 +124,9 @@ class Rollouts:
     async def refresh(self) -> None:
         lives = [live for live, _ in (await self._read()).values()]
         self.running = tuple(one for live in lives if (one := live.running) is not None)
-        self._serials = {live.experiment.name: live.serial for live in lives if live.running is not None}
-        self._held = {held: values for held, values in self._held.items() if held[0] in self._serials}
+        before, self._serials = self._serials, {one.experiment.name: one.serial for one in lives if one.running}
+        same = {name for name, serial in self._serials.items() if before.get(name) == serial}
+        self._held = {held: values for held, values in self._held.items() if held[0] in same}
         self._show({live.experiment.name: live.running or replace(GONE, name=live.experiment.name) for live in lives})
 
     def _show(self, shown: dict[str, Running]) -> None:

@@ -16,7 +16,7 @@ from app.config.features import parse_percent
 from app.config.schema import Rollout
 from app.core.card import Card
 from app.core.plan import Candidate, Plan
-from app.flags import is_in_share
+from app.core.shares import is_in_share
 from app.routing.trial import Ruling
 
 CONTROL: Final = "control"
