@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from types import MappingProxyType
 
 from app.config.schema import Overrides
 from app.config.settings import FlagSettings
 from app.core.caller import ANONYMOUS, Caller
+from app.core.shares import is_in_share as is_in_share
 
 _EMPTY: Mapping[str, float] = MappingProxyType({})
-_UNITS = 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,3 @@ class Flags:
             if table and who is not None and name in (said := table.get(who, _EMPTY)):
                 return said[name]
         return share
-
-
-def is_in_share(name: str, unit: str, share: float) -> bool:
-    """Whether the unit is among the share of this name: always the same ones, and a larger share only adds to them."""
-    if share <= 0 or share >= 1:
-        return share >= 1
-    digest = blake2b(f"{name}:{unit}".encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) < share * _UNITS

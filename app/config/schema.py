@@ -22,10 +22,12 @@ from app.config.values import (
     Glob,
     Levels,
     Many,
+    PlainName,
     Pool,
     Range,
     Seconds,
     Share,
+    Steps,
     Table,
     Text,
     TimeZone,
@@ -175,11 +177,13 @@ class Target(Part):
     """The model that gets the share."""
     strategy: Strategy | None = None
     """The strategy that gets the share."""
+    target_local: Fraction | None = None
+    """The `routing.target_local` that gets the share: another threshold."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.model is None) == (self.strategy is None):
-            raise wrong("needs either model or strategy")
+        if [self.model, self.strategy, self.target_local].count(None) != 2:
+            raise wrong("needs either model or strategy or target_local")
         return self
 
 
@@ -192,6 +196,16 @@ class Rollout(Part):
     """Where that share goes."""
     rollback: bool = True
     """Whether it is taken back by itself when it does worse."""
+    steps: Steps = ()
+    """Shares on the way to `share`, like ["20% shadow", "50%"]; `true` is 20% shadow, 50%, 80%."""
+    dwell: Seconds = 600.0
+    """Seconds to stay on a step at least."""
+
+    @model_validator(mode="after")
+    def _shadows_are_models(self) -> Self:
+        if self.to.model is None and (self.kind == "shadow" or any(step.endswith("shadow") for step in self.steps)):
+            raise wrong("only a model can be a shadow")
+        return self
 
 
 class Routing(Part):
@@ -213,7 +227,7 @@ class Routing(Part):
     """Per model or task type: parameters for callers who said nothing."""
     fallback: Fallback = Fallback()
     """Whether and how often others are tried."""
-    rollouts: Table[Rollout] = Field(default_factory=empty)
+    rollouts: Annotated[Mapping[PlainName, Rollout], AfterValidator(MappingProxyType)] = Field(default_factory=empty)
     """Named shares of traffic that go elsewhere."""
 
 

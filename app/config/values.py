@@ -24,6 +24,7 @@ T = TypeVar("T")
 VARIABLE_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,127}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED: Final = ("auto", "mode", "tierway")
+STEPS: Final = ("20% shadow", "50%", "80%")
 
 
 def wrong(message: str, meant: str | None = None) -> PydanticCustomError:
@@ -103,6 +104,29 @@ def _upstream_name(text: str) -> str:
     return text
 
 
+def _plain_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise wrong("a name is made of letters, digits, '.', '_' and '-'")
+    return text
+
+
+def _steps(value: object) -> object:
+    return STEPS if value is True else () if value is False else _tuple(value)
+
+
+def _step(text: str) -> str:
+    if parse_percent(text.removesuffix("shadow")) is None:
+        raise wrong('must be a percentage, like "50%" or "20% shadow"')
+    return text
+
+
+def _rising(steps: tuple[str, ...]) -> tuple[str, ...]:
+    shares = [parse_percent(step.removesuffix("shadow")) or 0.0 for step in steps]
+    if shares != sorted(set(shares)):
+        raise wrong("must be ascending")
+    return steps
+
+
 def _variable_name(text: str) -> str:
     if not VARIABLE_NAME.fullmatch(text):
         raise wrong("must be the name of an environment variable in capital letters, never the secret itself")
@@ -162,6 +186,8 @@ Text = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, AfterValidator(_url)]
 Pool = Annotated[tuple[Url, ...], BeforeValidator(_one_or_many), Field(min_length=1), AfterValidator(_pool)]
 Glob = Annotated[str, AfterValidator(_glob)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+Steps = Annotated[tuple[Annotated[str, AfterValidator(_step)], ...], BeforeValidator(_steps), AfterValidator(_rising)]
 UpstreamName = Annotated[str, AfterValidator(_upstream_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]

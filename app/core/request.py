@@ -15,8 +15,9 @@ class Terms:
     """How the caller wants to be served: from the `x-tierway-*` headers, the key's policy and the request's parent.
 
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
-    of requests this one belongs to; a request of a client is its own root at depth 0. `ignored` names headers that had
-    no effect. `max_cost_nano` is the most that this request and all it causes may cost.
+    of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
+    caused this request. `ignored` names headers that had no effect. `max_cost_nano` is the most that this request and
+    all it causes may cost.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class Terms:
     agent: str | None = None
     priority: str = "interactive"
     local_only: bool = False
+    arm: str | None = None
     ignored: tuple[str, ...] = ()
     max_cost_nano: int | None = None
 

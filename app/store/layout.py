@@ -22,6 +22,12 @@ KEYS_REVOKED: Final = f"{TAG}:keys:revoked"  # hash: key id -> when, so that rev
 SUCCESS: Final = f"{TAG}:success"  # hash: model, task type, tier -> sums of evidence
 BASELINE: Final = f"{TAG}:baseline"  # the quality of one model at one time, to compare with
 ROOM: Final = f"{TAG}:room"  # hash: how much room decisions may still take, and since when
+ROLLOUTS: Final = f"{TAG}:rollouts"  # hash: name -> how it stands
+TRIALS: Final = f"{TAG}:rollouts:trials"  # hash: name -> what its arms did lately
+ROLLOUTS_SEEN: Final = f"{TAG}:rollouts-seen"  # hash: what gateways saw since one of them last looked
+ROLLOUTS_TURN: Final = f"{TAG}:rollouts-turn"  # there while one of them looks
+UPSTREAMS: Final = f"{TAG}:upstreams"  # hash: drains and resets by operators
+AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -48,6 +54,11 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "training": Partition(f"{TAG}:training", 90 * DAY),
     "ask": Partition(f"{TAG}:ask", 1_800),
     "merged": Partition(f"{TAG}:merged", 3_600),
+    "rollouts": Partition(ROLLOUTS, None),
+    "rollouts-seen": Partition(ROLLOUTS_SEEN, 60),
+    "rollouts-turn": Partition(ROLLOUTS_TURN, 1),
+    "upstreams": Partition(UPSTREAMS, None),
+    "audit": Partition(AUDIT, 90 * 86_400),
 }
 
 

@@ -179,6 +179,9 @@ class Metrics:
             gauge("breaker_state", "0 closed, 1 half open, 2 open.", "upstream", "model", mode="livemax")
         )
         self._flag = Children(gauge("flag", "1 on, 0 off, between: a share.", "name", mode="livemostrecent"))
+        self._rollout_share = Children(
+            gauge("rollout_share", "Share of requests in an arm of a rollout.", "name", "arm", mode="livemostrecent")
+        )
         build = gauge("build_info", "What runs here.", "version", "python", mode="livemax")
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -203,6 +206,9 @@ class Metrics:
 
     def decisions_lost(self, count: int) -> None:
         self._decisions_lost.inc(count)
+
+    def rollout_share(self, name: str, arm: str, share: float) -> None:
+        self._rollout_share[self._word[name], self._word[arm]].set(share)
 
     # --- one finished request ---------------------------------------------------------------------------------------
 

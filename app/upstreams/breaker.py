@@ -59,6 +59,10 @@ class Breaker:
             return State.CLOSED
         return State.OPEN if now < self._open_until else State.HALF_OPEN
 
+    def open_seconds(self, now: float) -> float:
+        """How long it stays open yet; 0 when it is not."""
+        return 0.0 if self._open_until is None else max(0.0, self._open_until - now)
+
     def admits(self, now: float) -> bool:
         """Whether a request may take its usual place. Half open lets one probe through at a time."""
         match self.state(now):

@@ -39,6 +39,11 @@ class Pool:
     def replicas(self) -> tuple[Replica, ...]:
         return tuple(self._replicas.values())
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait at all replicas together, by what they last said."""
+        return sum(one.queue_depth for one in self._replicas.values() if not one.away)
+
     @contextlib.contextmanager
     def lease(self, skip: Set[str] = NOBODY) -> Iterator[str]:
         """The URL to use; in flight there until the context is left.

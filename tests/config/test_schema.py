@@ -14,6 +14,7 @@ from app.config.schema import (
     FileSettings,
     Model,
     Part,
+    Rollout,
     Routing,
     Target,
     Upstream,
@@ -71,6 +72,36 @@ def test_a_rollout_goes_to_one_place() -> None:
     for wrong in ({}, {"model": "a/b", "strategy": "cost"}):
         with pytest.raises(ValidationError, match="either model or strategy"):
             Target.model_validate(wrong)
+
+
+def rollout(**fields: object) -> Rollout:
+    return Rollout.model_validate({"kind": "canary", "share": "80%", "to": {"model": "a/b"}, **fields})
+
+
+def test_a_rollout_may_have_steps() -> None:
+    assert rollout().steps == () == rollout(steps=False).steps
+    assert rollout(steps=True).steps == ("20% shadow", "50%", "80%")
+    assert rollout(steps=["1%", "2%"]).steps == ("1%", "2%")
+    for wrong in (["2%", "1%"], ["1%", "1%"], ["x%"], ["101%"], [5], "5%", ["5% shady"]):
+        with pytest.raises(ValidationError):
+            rollout(steps=wrong)
+
+
+def test_only_a_model_can_be_a_shadow() -> None:
+    """A strategy has no answer of its own to compare."""
+    for wrong in ({"kind": "shadow"}, {"steps": True}):
+        with pytest.raises(ValidationError, match="only a model can be a shadow"):
+            rollout(to={"target_local": 0.5}, **wrong)
+    assert rollout(to={"target_local": 0.5}, steps=["50%"]).to.target_local == 0.5
+
+
+def test_a_rollouts_name_is_a_plain_one() -> None:
+    """It is part of labels, of paths and of the arm's name."""
+    said = {"kind": "ab", "share": "5%", "to": {"strategy": "cost"}}
+    assert Routing.model_validate({"rollouts": {"new-1": said}}).rollouts["new-1"].share == 0.05
+    for name in ("a:b", "a,b", "", "a b"):
+        with pytest.raises(ValidationError):
+            Routing.model_validate({"rollouts": {name: said}})
 
 
 def test_a_budget_has_an_id_and_an_exact_limit() -> None:

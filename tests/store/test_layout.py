@@ -8,7 +8,18 @@ from app.store.client import Store
 
 @pytest.mark.parametrize(
     "key",
-    [layout.LAYOUT, layout.VERSIONS, layout.KEYS, layout.KEYS_REVOKED, layout.SUCCESS, layout.BASELINE, layout.ROOM],
+    [
+        layout.LAYOUT,
+        layout.VERSIONS,
+        layout.KEYS,
+        layout.KEYS_REVOKED,
+        layout.SUCCESS,
+        layout.BASELINE,
+        layout.ROOM,
+        layout.ROLLOUTS,
+        layout.TRIALS,
+        layout.UPSTREAMS,
+    ],
 )
 def test_every_name_has_the_tag_and_a_partition(key: str) -> None:
     """Without the one hash tag a script fails on Redis Cluster."""

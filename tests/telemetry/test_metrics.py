@@ -34,6 +34,7 @@ NAMES = {
     "tierway_clients_gone_total": set(),
     "tierway_store_seconds": {"script"},
     "tierway_flag": {"name"},
+    "tierway_rollout_share": {"name", "arm"},
     "tierway_truncations_total": {"upstream"},
     "tierway_local_requests_total": set(),
     "tierway_quality": {"model", "upstream", "task"},
@@ -104,6 +105,7 @@ def test_every_name_and_label_is_the_contracts() -> None:
     seen.metrics.quality("gpu/qwen", "code", 0.8)
     seen.metrics.feedback("good")
     seen.metrics.decisions_lost(1)
+    seen.metrics.rollout_share("new", "treatment", 0.1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(exposition(seen.registry).decode()):
         for sample in family.samples:
@@ -257,6 +259,8 @@ def test_states_between_requests() -> None:
         seen.metrics.breaker("gpu", "qwen", state)
         assert seen.value("breaker_state", upstream="gpu", model="gpu/qwen") == number
     seen.metrics.flag("SHADOW", 0.1)
+    seen.metrics.rollout_share("new", "control", 0.9)
+    assert seen.value("rollout_share", name="new", arm="control") == 0.9
     seen.metrics.store_call("reserve", 0.002)
     seen.metrics.in_flight.inc()
     seen.metrics.event_loop_lag.observe(0.3)

@@ -240,3 +240,10 @@ def test_the_count_in_the_window_is_exact(outcomes: list[bool]) -> None:
 def test_states_have_stable_names() -> None:
     """Dashboards and the admin API show them."""
     assert [state.value for state in State] == ["closed", "half_open", "open"]
+
+
+def test_it_says_how_long_it_stays_open() -> None:
+    breaker = opened()
+    assert breaker.open_seconds(START + 4) == SETTINGS.open - 4
+    assert breaker.open_seconds(START + 40) == 0.0
+    assert Breaker(SETTINGS).open_seconds(START) == 0.0

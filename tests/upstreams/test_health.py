@@ -23,7 +23,7 @@ from app.core.errors import (
     TimedOut,
 )
 from app.upstreams.breaker import BreakerSettings, State
-from app.upstreams.health import THROTTLE_MAX, THROTTLE_SECONDS, Health
+from app.upstreams.health import THROTTLE_MAX, THROTTLE_SECONDS, Health, ModelHealth
 
 Change = tuple[str, str, State]
 
@@ -134,3 +134,47 @@ def test_an_upstream_without_settings_of_its_own_has_the_defaults(setup: Setup) 
     assert setup.health.demoted(OTHER) is None
     setup.health.ended(OTHER, ServerFault("x"))
     assert setup.health.demoted(OTHER) == "failing lately"
+
+
+def test_an_upstream_that_is_drained_waits_behind_the_others(setup: Setup) -> None:
+    setup.health.drained = frozenset({"gpu"})
+    assert setup.health.demoted(A) == setup.health.demoted(B) == "drained by an operator"
+    assert setup.health.demoted(OTHER) is None
+    setup.health.drained = frozenset()
+    assert setup.health.demoted(A) is None
+
+
+def test_a_snapshot_shows_the_models_of_one_upstream(setup: Setup) -> None:
+    health = setup.health
+    assert health.snapshot("gpu") == ()
+    health.ended(A, Refused("x"))
+    health.ended(B, Throttled("x", retry_after=7.0))
+    health.ended(OTHER, None)
+    setup.clock.advance(4.0)
+    assert health.snapshot("gpu") == (
+        ModelHealth("gpu/a", State.OPEN, 6.0, 0.0),
+        ModelHealth("gpu/org/b", State.CLOSED, 0.0, 3.0),
+    )
+
+
+def test_a_reset_forgets_failures_and_throttles_of_one_upstream(setup: Setup) -> None:
+    """An operator who has repaired a server need not wait for the breaker to find out."""
+    health = setup.health
+    for one in (A, OTHER):
+        health.ended(one, None)
+        health.ended(one, Refused("x"))
+    health.ended(B, Throttled("x", retry_after=70.0))
+    health.reset("gpu")
+    assert health.demoted(A) is None and health.demoted(B) is None
+    assert health.demoted(OTHER) == "failing lately"
+    assert setup.changes[-1] == ("gpu", "a", State.CLOSED)
+
+
+def test_calls_in_flight_are_counted_until_they_end(setup: Setup) -> None:
+    health = setup.health
+    for _ in range(3):
+        health.started(A)
+    health.started(OTHER)
+    health.ended(A, None)
+    health.ended(A, ClientGone("x"))
+    assert (health.traffic.in_flight("gpu"), health.traffic.in_flight("gpu2")) == (1, 1)

@@ -104,3 +104,11 @@ def test_whatever_happens_load_is_spread_over_the_living(steps: list[tuple[str, 
     for stack in open_leases:
         stack.close()
     assert all(replica.in_flight == 0 for replica in pool.replicas)
+
+
+def test_what_waits_at_those_that_are_there_is_added_up() -> None:
+    pool = Pool((A, B, C))
+    for url, depth in ((A, 2), (B, 3), (C, 50)):
+        pool.mark(url, queue_depth=depth)
+    pool.mark(C, away=True)
+    assert pool.waiting == 5
