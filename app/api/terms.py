@@ -15,10 +15,9 @@ from app.telemetry.trace import trace_of
 PRIORITIES: Final = ("interactive", "batch")
 TEXT_MAX: Final = 256
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
-WITHOUT_EFFECT: Final = tuple(
-    f"x-tierway-{name}".encode()
-    for name in ("session", "max-cost", "session-max-cost", "cache", "resumable", "continue", "context")
-)
+PREFIX: Final = b"x-tierway-"
+EFFECTIVE: Final = frozenset(PREFIX + name for name in (b"strategy", b"timeout", b"agent", b"priority"))
+"""What is read here. Any other header of ours, later ones and misspelt ones alike, has no effect, and is named so."""
 
 
 def read_terms(inbound: Inbound, caller: Caller) -> Terms:
@@ -34,7 +33,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         agent=_text(inbound, b"x-tierway-agent"),
         priority="batch" if "batch" in (asked, caller.priority) else "interactive",  # a key's word is its most
         local_only=caller.privacy == "local",
-        ignored=tuple(name.decode() for name in WITHOUT_EFFECT if name in headers),
+        ignored=tuple(name.decode("latin-1") for name in headers if name.startswith(PREFIX) and name not in EFFECTIVE),
     )
 
 

@@ -19,6 +19,7 @@ class Ability(StrEnum):
     FORCED_TOOLS = "forced_tools"
     CUSTOM_TOOLS = "custom_tools"
     IMAGES = "images"
+    IMAGE_URLS = "image_urls"
     AUDIO = "audio"
     AUDIO_OUTPUT = "audio_output"
     FILES = "files"
@@ -38,6 +39,7 @@ PARAM_OF: Mapping[Ability, str] = {
     Ability.FORCED_TOOLS: "tool_choice",
     Ability.CUSTOM_TOOLS: "tools",
     Ability.IMAGES: "messages",
+    Ability.IMAGE_URLS: "messages",
     Ability.AUDIO: "messages",
     Ability.AUDIO_OUTPUT: "modalities",
     Ability.FILES: "messages",

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import Final, TypeVar
 
 from app.core.errors import (
@@ -111,7 +111,8 @@ class Attempts:
                 raise
             wait = self._next(candidate, failures, left, exchange.remaining())
             if wait is None:
-                raise conclusion(failures)
+                raise conclusion(failures, left)
+            exchange.waits(wait)
             await self._sleep(wait)
 
     def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
@@ -126,11 +127,12 @@ class Attempts:
         remaining: float,
     ) -> float | None:
         """Prepares the next attempt; seconds to wait before it, None when there is none."""
-        error = failures[-1][1]
-        if error.again is Again.NEVER or len(failures) >= self._max_attempts or remaining <= 0:
+        error, tries_left = failures[-1][1], self._max_attempts - len(failures)
+        if error.again is Again.NEVER or tries_left <= 0 or remaining <= 0:
             return None
         tries = sum(failed is candidate for failed, _ in failures)
-        if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE:
+        # The same again only with a try to spare: every other candidate comes to its turn first.
+        if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and len(left) < tries_left:
             wait = error.retry_after or random.uniform(0, BACKOFF_SECONDS * 2**tries)
             if wait <= min(remaining, WAIT_MAX_SECONDS) and self._budget.take():
                 left.appendleft(candidate)
@@ -142,8 +144,8 @@ class Attempts:
         return 0.0 if left else None
 
 
-def conclusion(failures: list[tuple[Candidate, GatewayError]]) -> GatewayError:
-    """The error for the client, from everything that was tried."""
+def conclusion(failures: list[tuple[Candidate, GatewayError]], left: Collection[Candidate] = ()) -> GatewayError:
+    """The error for the client, from everything that was tried and what was `left` untried."""
     last = failures[-1][1]
     faults = [(candidate, error) for candidate, error in failures if isinstance(error, UpstreamFault)]
     if not faults or (last.blame is not Blame.UPSTREAM and last.again is Again.NEVER):
@@ -159,4 +161,5 @@ def conclusion(failures: list[tuple[Candidate, GatewayError]]) -> GatewayError:
         return UpstreamTimeout(f"No model answered in time. Tried {tried}.")
     if all(isinstance(error, Busy) for error in errors):
         return Overloaded(f"Every model that could answer is overloaded. Tried {tried}.", retry_after=soonest or 1)
-    return UpstreamFailed(f"Every model that could answer failed. Tried {tried}.", retry_after=soonest)
+    who = "The models that were tried" if left else "Every model that could answer"
+    return UpstreamFailed(f"{who} failed. Tried {tried}.", retry_after=soonest)

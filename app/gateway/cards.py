@@ -51,6 +51,8 @@ def _abilities(card: Card, note: Model) -> frozenset[Ability]:
     gone = OF_THE_MODEL - said
     if Ability.TOOLS in gone:
         gone |= WITH_TOOLS
+    if Ability.IMAGES in gone:
+        gone |= {Ability.IMAGE_URLS}
     if Ability.EMBEDDINGS in said and Ability.CHAT not in said:  # a model embeds or it talks
         gone |= {Ability.CHAT}
     return (card.abilities | said) - gone

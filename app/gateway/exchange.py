@@ -54,6 +54,10 @@ class Exchange:
         self.attempts.append(attempt)
         return attempt
 
+    def waits(self, seconds: float) -> None:
+        """Notes a pause between attempts, which is not the gateway's own work."""
+        self._upstream_seconds += seconds
+
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - self.clock.monotonic())

@@ -92,7 +92,7 @@ def request_event(record: Record, extra: Mapping[str, Any]) -> dict[str, Any]:
     event = {name: _short(getattr(record, name)) for name in _FROM_RECORD}
     tokens = record.tokens
     event["attempts"] = [
-        {"model": a.model, "outcome": a.outcome, "blame": a.blame, "seconds": round(a.seconds, 6)}
+        {"model": a.model, "outcome": a.outcome, "blame": a.blame and str(a.blame), "seconds": round(a.seconds, 6)}
         for a in record.attempts
     ]
     event["tokens_in"] = None if tokens is None else tokens.prompt

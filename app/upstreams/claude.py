@@ -140,9 +140,11 @@ class ClaudeUpstream:
 def abilities_of(model: Mapping[str, Any], rules: Rules) -> frozenset[Ability]:
     """What a model of `GET /v1/models` can do, by its capabilities and its rules."""
     forceable = rules.forced == "yes" or (rules.forced == "unthinking" and rules.off != "never")
+    sighted = supported(model, "image_input") is not False
     possible = {
         Ability.FORCED_TOOLS: forceable,
-        Ability.IMAGES: supported(model, "image_input") is not False,
+        Ability.IMAGES: sighted,
+        Ability.IMAGE_URLS: sighted,
         Ability.FILES: supported(model, "pdf_input") is not False,
         Ability.JSON_SCHEMA: rules.schema,
         Ability.PREFILL: rules.prefill,

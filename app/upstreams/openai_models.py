@@ -30,7 +30,7 @@ OTHER_WORDS: Final = frozenset(
 DENIABLE: Final[Mapping[str, frozenset[Ability]]] = {
     "completion_chat": CHATS,
     "function_calling": frozenset({Ability.TOOLS, Ability.FORCED_TOOLS, Ability.CUSTOM_TOOLS}),
-    "vision": frozenset({Ability.IMAGES}),
+    "vision": frozenset({Ability.IMAGES, Ability.IMAGE_URLS}),
     "reasoning": frozenset({Ability.REASONING}),
 }
 """What a model lacks when its server says that it has not got this capability."""

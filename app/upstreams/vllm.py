@@ -37,6 +37,7 @@ CHATS: Final = frozenset(
         Ability.TOOLS,
         Ability.FORCED_TOOLS,
         Ability.IMAGES,
+        Ability.IMAGE_URLS,
         Ability.JSON_OBJECT,
         Ability.JSON_SCHEMA,
         Ability.LOGPROBS,

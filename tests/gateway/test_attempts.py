@@ -93,6 +93,21 @@ async def test_twice_is_enough_for_one_candidate(error: GatewayError) -> None:
     run.is_accounted_for()
 
 
+async def test_every_candidate_comes_to_its_turn_before_one_gets_a_second() -> None:
+    """Two sick local models must not use up the tries that the well third one needs."""
+    third = card("claude/third")
+    run = walk((A, [ServerFault("500")]), (B, [ServerFault("500")]), (third, good("third")))
+    assert text(await run.run()) == "third"
+    assert run.tried == ["gpu/a", "gpu/b", "claude/third"]
+
+
+async def test_what_was_not_tried_is_not_said_to_have_failed() -> None:
+    fourth = card("claude/fourth")
+    sick = [(one, [ServerFault("500")]) for one in (A, B, card("claude/third"))]
+    error = await walk(*sick, (fourth, good())).fails()
+    assert error.message.startswith("The models that were tried failed.") and "fourth" not in error.message
+
+
 @pytest.mark.parametrize("error", NEVER, ids=lambda error: type(error).__name__)
 async def test_what_is_wrong_with_the_request_is_tried_nowhere_else(error: GatewayError) -> None:
     """A paid model must not be asked what the caller has to change first, and the caller is told just that."""

@@ -198,6 +198,7 @@ async def test_models_become_cards(transport: Transport) -> None:
         Ability.JSON_OBJECT,
         Ability.JSON_SCHEMA,
         Ability.IMAGES,
+        Ability.IMAGE_URLS,
         Ability.PREFILL,
         Ability.REASONING,
     }

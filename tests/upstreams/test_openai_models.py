@@ -91,7 +91,7 @@ def test_models_that_do_not_chat_are_told_by_their_names(name: str, abilities: f
 
 def test_what_a_server_denies_a_model_cannot_do() -> None:
     said = {"completion_chat": True, "vision": False, "function_calling": False, "fine_tuning": False}
-    lost = {Ability.IMAGES, Ability.TOOLS, Ability.FORCED_TOOLS, Ability.CUSTOM_TOOLS}
+    lost = {Ability.IMAGES, Ability.IMAGE_URLS, Ability.TOOLS, Ability.FORCED_TOOLS, Ability.CUSTOM_TOOLS}
     assert abilities_of(Listed("m", capabilities=said)) == CHATS - lost
     assert abilities_of(Listed("m", capabilities={"completion_chat": False})) == frozenset()
 

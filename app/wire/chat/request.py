@@ -207,7 +207,11 @@ def needs_of(
         for part in message.parts:
             needs |= _NEEDS_OF_PART.get(type(part), _NOTHING)
             inner = part.parts if isinstance(part, ToolResultPart) else (part,)
-            needs.update(_MEDIA[item.kind] for item in inner if isinstance(item, MediaPart))
+            for item in inner:
+                if isinstance(item, MediaPart):
+                    needs |= {_MEDIA[item.kind]} | _asked(
+                        {Ability.IMAGE_URLS: item.kind == "image" and item.data is None}
+                    )
     if tools and (choice is None or choice.mode != "none"):
         needs.add(Ability.TOOLS)
         needs |= _asked({Ability.FORCED_TOOLS: choice is not None and choice.forced})
