@@ -1,44 +1,136 @@
-"""Hands the pure plan what it cannot know by itself: the operator's rules, the flags for this caller, health."""
+"""Hands the pure plan what it cannot know by itself: the operator's rules, flags, health, load, what was learnt, the
+conversation's last model, and the rollout arm the request is in."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from app.config.schema import Routing
 from app.core.caller import Caller
 from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
 from app.flags import Flags
-from app.routing.policy import Demoted, plan
+from app.gateway.conversations import Conversations, conversation_of, goes_on, history_tokens, is_bound
+from app.gateway.local_watch import LocalWatch
+from app.gateway.reading import UNREAD, Read, Reading
+from app.gateway.recent import RecentScores
+from app.routing.features import only_tool_results
+from app.routing.policy import plan
 from app.routing.registry import Registry
+from app.routing.rollouts import NOWHERE, Assigned, placed
 from app.routing.rules import Rules
 from app.routing.signals import Signals
+
+Assign = Callable[..., Assigned]
+
+
+class Planned(NamedTuple):
+    """The plan, and what was read and found on the way to it. `conversation` is for remembering who answered."""
+
+    plan: Plan
+    read: Read = UNREAD
+    conversation: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """Called once per request. `flags` gives the snapshot of the moment."""
+    """Called once per request. `flags` gives the snapshot of the moment; `signals` what does not depend on the request;
+    `assign(unit, chosen=)` its rollout; `observe` is told the seconds a plan took."""
 
     routing: Routing
     flags: Callable[[], Flags]
-    demoted: Demoted
+    signals: Signals
+    reading: Reading
+    assign: Assign
+    conversations: Conversations
+    local_watch: LocalWatch
+    recent: RecentScores
+    observe: Callable[[float], None] = lambda seconds: None
+    draw: Callable[[], float] = random.random
+    _prefer: dict[str, tuple[str, ...]] = field(init=False)
 
-    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Plan:
-        return plan(request, caller, registry, self._rules(request, caller), Signals(self.demoted))
+    def __post_init__(self) -> None:
+        prefer = {name: tuple(task.prefer) for name, task in self.routing.tasks.items()}
+        object.__setattr__(self, "_prefer", prefer)
+
+    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
+        started = time.perf_counter()
+        try:
+            return self._planned(request, caller, registry)
+        finally:
+            self.observe(time.perf_counter() - started)
+
+    def answered(self, planned: Planned, model: str) -> None:
+        """Remembers who answered the conversation."""
+        self.conversations.answered(planned.conversation, model)
+
+    def _planned(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
+        rules = self._rules(request, caller)
+        if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
+            return Planned(plan(request, caller, registry, rules, self.signals))
+        read = self.reading(request)
+        if read.verdict is not None:
+            self.recent.add(read.verdict.score)
+        assigned = self._assigned(request, caller)
+        rules = self._with_arm(rules, assigned)
+        conversation = conversation_of(request, caller)
+        signals = self._signals(request, conversation, rules)
+        made = plan(request, caller, registry, rules, signals, read.verdict)
+        made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
+        if request.terms.arm is not None:
+            made = replace(made, arm=request.terms.arm)
+        return Planned(made, read, conversation)
 
     def _rules(self, request: Request | EmbeddingRequest, caller: Caller) -> Rules:
-        flags, terms = self.flags(), request.terms
-        unit = terms.session or caller.key_id or terms.request_id
+        flags, terms, routing = self.flags(), request.terms, self.routing
+        unit = _unit(request, caller)
 
         def on(name: str) -> bool:
             return flags.evaluate(name, unit, caller=caller, agent=terms.agent)
 
         return Rules(
-            strategy=self.routing.strategy,
+            strategy=routing.strategy,
             routed=on("MULTI_MODEL_ROUTER"),
-            default_model=self.routing.default_model,
+            default_model=routing.default_model,
             local=on("LOCAL_MODELS"),
-            paid=on("CLOUD_FALLBACK") and self.routing.cloud != "never",
-            fallback=self.routing.fallback.on,
+            paid=on("CLOUD_FALLBACK") and routing.cloud != "never",
+            emergency=routing.cloud == "emergency",
+            fallback=routing.fallback.on,
+            degrade=routing.degrade,
+            threshold=self.recent.threshold(),
+            max_local_latency=routing.max_local_latency,
+            prefer=self._prefer,
         )
+
+    def _assigned(self, request: Request, caller: Caller) -> Assigned:
+        if request.terms.depth or request.terms.arm is not None:
+            return NOWHERE
+        chosen = request.terms.strategy is not None or ":" in request.model
+        return self.assign(_unit(request, caller), chosen=chosen)
+
+    def _with_arm(self, rules: Rules, assigned: Assigned) -> Rules:
+        if assigned.strategy is not None:
+            rules = replace(rules, strategy=assigned.strategy)
+        if assigned.target_local is not None:
+            rules = replace(rules, threshold=self.recent.threshold(assigned.target_local))
+        return rules
+
+    def _signals(self, request: Request, conversation: bytes | None, rules: Rules) -> Signals:
+        before = goes_on(request)
+        return replace(
+            self.signals,
+            previous=self.conversations.previous(conversation) if before else None,
+            in_tool_loop=before and only_tool_results(request.messages),
+            history_tokens=history_tokens(request),
+            draw=self.draw(),
+            emergency=self.local_watch.trigger() if rules.emergency else None,
+        )
+
+
+def _unit(request: Request | EmbeddingRequest, caller: Caller) -> str:
+    """Whom shares stick to: the session, else the key, else this request alone."""
+    return request.terms.session or caller.key_id or request.terms.request_id

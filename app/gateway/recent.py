@@ -1,0 +1,34 @@
+"""The scores of recent requests, and the threshold below which they stay local (`routing.target_local`)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from app.routing.threshold import local_threshold
+
+KEPT: Final = 2_000
+EVERY: Final = 50
+
+
+class RecentScores:
+    """`share` None: no share is aimed at, and nothing is kept. The threshold is worked out again every so many scores."""
+
+    def __init__(self, share: float | None) -> None:
+        self.share = share
+        self._scores: deque[float] = deque(maxlen=KEPT)
+        self._since = 0
+        self._threshold: float | None = None
+
+    def add(self, score: float) -> None:
+        if self.share is None:
+            return
+        self._scores.append(score)
+        self._since += 1
+        if self._since >= EVERY:
+            self._since = 0
+            self._threshold = local_threshold(self._scores, self.share)
+
+    def threshold(self, share: float | None = None) -> float | None:
+        """For the configured share, or for another one that a rollout tries."""
+        return self._threshold if share is None else local_threshold(self._scores, share)
