@@ -1,0 +1,121 @@
+"""What is to be learned from every row, in one table whatever the row was labelled for.
+
+`level` is how hard a request is: 0 for what every model can do, 1 for what only strong ones can. `gain` is how much
+better a strong model answered than a weak one. Both are compared within a suite, because the models, the graders and
+so the averages differ from suite to suite. Where a suite's outcomes are all that is known (MMLU), its levels follow
+the gain, which is what a router can win; elsewhere mostly difficulty, which travels better to prompts of other kinds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from app.lab.rows import RoutingRow, Rows, TaskRow, TierRow
+from app.routing.classifier import TASKS, TIERS
+
+TIER_LEVELS: Final = (0.0, 0.15, 0.85, 1.0)
+EVERYDAY_LEVELS: Final = (0.0, 0.35, 0.75, 1.0)
+SUITE_LEVEL: Final = 0.5
+ROUTING_WEIGHT: Final = 0.7
+EVERYDAY_WEIGHT: Final = 3.0
+PHRASE_WEIGHT: Final = 0.5
+PHRASE_REPEATS: Final = 4
+OWN: Final = "tierway"
+"""The source of the rows that were written for this project."""
+_HERE: Final = Path(__file__).parent
+_TEST_NAMES: Final = ("sync", "upload", "cache", "parse", "retry", "login", "export", "quota")
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """A suite's level: where it lies, and how much of it follows the gain and how much the difficulty."""
+
+    level: float
+    gain: float
+    difficulty: float
+
+
+BLENDS: Final[Mapping[str, Blend]] = {"mmlu": Blend(0.35, 1.5, 0.5), "mmlu_pro": Blend(0.5, 0.5, 0.8)}
+OTHER_BLEND: Final = Blend(SUITE_LEVEL, 0.5, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A weight of 0 says that nothing is known."""
+
+    prompt: str
+    source: str
+    level: float = 0.0
+    level_weight: float = 0.0
+    gain: float = 0.0
+    gain_weight: float = 0.0
+    task: int = -1
+    task_weight: float = 0.0
+
+
+def lessons_of(rows: Rows, seed: int) -> list[Lesson]:
+    """All there is to learn: from the rows, and from what was written for this project."""
+    return [
+        *_from_routing(rows.routing),
+        *map(_from_tier, rows.tier),
+        *map(_from_task, rows.task),
+        *_everyday(_read(_HERE / "effort.yaml")),
+        *_phrases(_read(_HERE / "phrases.yaml"), random.Random(seed)),
+    ]
+
+
+def _from_routing(rows: Sequence[RoutingRow]) -> Iterator[Lesson]:
+    for suite in sorted({row.suite for row in rows}):
+        members = [row for row in rows if row.suite == suite]
+        blend = BLENDS.get(suite, OTHER_BLEND)
+        usual_gain = _mean(row.strong - row.weak for row in members)
+        usual_difficulty = _mean(map(_difficulty, members))
+        for row in members:
+            gain = row.strong - row.weak - usual_gain
+            level = blend.level + blend.gain * gain + blend.difficulty * (_difficulty(row) - usual_difficulty)
+            yield Lesson(row.prompt, suite, level, ROUTING_WEIGHT, gain, 1.0)
+
+
+def _difficulty(row: RoutingRow) -> float:
+    """How surely it is too much for a small model: by many models where many were asked, else by the weak one."""
+    return 1 - row.weak if row.hard is None else min(1.0, max(0.0, 2 * row.hard - 0.5))
+
+
+def _from_tier(row: TierRow) -> Lesson:
+    return Lesson(row.prompt, row.source, TIER_LEVELS[row.tier], 1.0)
+
+
+def _from_task(row: TaskRow) -> Lesson:
+    return Lesson(row.prompt, row.source, task=TASKS.index(row.task), task_weight=1.0)
+
+
+def _everyday(texts: Mapping[str, Sequence[str]]) -> Iterator[Lesson]:
+    for tier, prompts in texts.items():
+        for prompt in prompts:
+            yield Lesson(prompt, OWN, EVERYDAY_LEVELS[TIERS.index(tier)], EVERYDAY_WEIGHT)
+
+
+def _phrases(texts: Mapping[str, Sequence[str]], draw: random.Random) -> Iterator[Lesson]:
+    """Each pattern with several of the things it can be about."""
+    things = texts["things"]
+    for task, patterns in texts.items():
+        for pattern in patterns if task != "things" else ():
+            fills = draw.sample(things, PHRASE_REPEATS) if "{" in pattern else [""]
+            for fill in fills:
+                text = pattern.replace("{thing}", fill).replace("{n}", draw.choice(_TEST_NAMES))
+                yield Lesson(text[:1].upper() + text[1:], OWN, task=TASKS.index(task), task_weight=PHRASE_WEIGHT)
+
+
+def _read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)

@@ -1,0 +1,179 @@
+"""How hard a request is and what kind of work it asks for: a score, a confidence and a task type in some fifty
+microseconds. Pure; the weights come from a file that `lab` trains, the vector from whoever embeds.
+
+Linear heads over words, pairs of words and the vector give a value for every task type and two inputs of small
+forests, which add what can be counted in the text. Facts that the training data do not know (failing tools, going in
+circles) lift the score by stated amounts. What this installation observes corrects it in `correction`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.routing.features import Asked, Facts
+from app.routing.forest import Forest
+from app.routing.lexical import measures, terms_of, words_of
+from app.routing.weights import Weights, WeightsUnusable, read_weights
+
+SHIPPED: Final = Path(__file__).with_name("router.safetensors")
+TASKS: Final = (
+    "code",
+    "debug",
+    "docs",
+    "architecture",
+    "test_generation",
+    "coverage_analysis",
+    "flaky_detection",
+    "code_review",
+    "general",
+)
+TIERS: Final = ("simple", "moderate", "complex", "very_complex")
+TEXT_HEADS: Final = ("level", "gain")
+"""What the forests say, and the linear heads that they read; these stand before those of the task types."""
+HEADS: Final = (*TEXT_HEADS, *TASKS)
+MIDDLE: Final = 0.5
+SURE: Final = 0.5
+"""Below this confidence the classifier abstains."""
+VECTOR_SCALE: Final = 0.8
+_LIFTS: Final[Mapping[str, tuple[float, float]]] = {
+    "recent_errors": (0.3, 4),
+    "recent_repeats": (0.4, 3),
+    "images": (0.1, 2),
+    "schema": (0.15, 1),
+}
+"""What each unit of a fact adds to the log-odds of the score, and how many units count. Set by hand."""
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How raw values become probabilities: log-odds are slope * value + offset. `gain_level` is how much of the level
+    goes into the gain, which keeps it sane on prompts unlike those of the training. `task_scale` sharpens the task
+    types, `familiar` is the share of known words that passes for familiar."""
+
+    slope: float
+    offset: float
+    gain_slope: float
+    gain_offset: float
+    gain_level: float
+    task_scale: float
+    familiar: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`score` is the calibrated complexity, 0..1: the probability that a small model is not enough. `gain` is the
+    probability that a strong model does better than a weak one, which is less than the score where both fail.
+    `confidence` is the probability that the score is on the right side of the middle; `features` is for learners."""
+
+    score: float
+    gain: float
+    confidence: float
+    tier: str
+    task: str
+    task_confidence: float
+    abstained: bool
+    features: tuple[float, ...]
+    version: str
+
+
+def tier_of(score: float) -> str:
+    return TIERS[min(3, int(score * 4))]
+
+
+class Classifier:
+    """The model out of a weights file. Immutable, and so safe to share among threads."""
+
+    def __init__(self, weights: Weights) -> None:
+        arrays, notes = weights.arrays, weights.notes
+        try:
+            self.version = str(notes["version"])
+            self.notes = notes
+            self._row_of = {term: row for row, term in enumerate(arrays["terms"].tobytes().split(b"\n"))}
+            self._term_heads = arrays["term_heads"].astype(np.float32)
+            self._vector_heads = arrays["vector_heads"].astype(np.float32) * np.float32(VECTOR_SCALE)
+            self._bias = arrays["bias"].astype(np.float32)
+            self._forest = Forest(
+                arrays["bases"].astype(np.float64),
+                arrays["questions"].astype(np.intp),
+                arrays["thresholds"].astype(np.float32),
+                arrays["leaves"].astype(np.float32),
+            )
+            self._calibration = Calibration(**notes["calibration"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsUnusable("the weights are not those of a router") from error
+        if self._term_heads.shape != (len(self._row_of), len(HEADS)) or self._bias.shape != (len(HEADS),):
+            raise WeightsUnusable("the weights are for another version of this program")
+
+    @classmethod
+    def load(cls, path: Path = SHIPPED) -> Classifier:
+        """Raises `WeightsUnusable` when the file is no router."""
+        return cls(read_weights(path))
+
+    def judge(self, asked: Asked, vector: Vector | None = None) -> Verdict:
+        """The verdict on what `features` found; `vector` is the embedded gist, None when there is none to be had."""
+        return self.classify(asked.text, asked.facts, vector)
+
+    def classify(self, text: str, facts: Facts, vector: Vector | None = None) -> Verdict:
+        """The verdict on a text that was cleaned and cut by `features`."""
+        data = text.encode("utf-8", "replace")
+        words = words_of(data)
+        heads, familiarity = self._heads(words, vector)
+        numbers = np.concatenate((measures(data, words), heads[: len(TEXT_HEADS)]), dtype=np.float32)
+        level, gain = map(float, self._forest.values(numbers[None])[0])
+        odds = self._calibration.slope * level + self._calibration.offset
+        certain = _logistic(abs(odds)) * familiarity
+        abstained = certain < SURE
+        lift = _lift(facts)
+        score = _logistic((0.0 if abstained else odds) + lift)
+        shares = _shares(heads[len(TEXT_HEADS) :] * self._calibration.task_scale)
+        best = int(shares.argmax())
+        return Verdict(
+            score=score,
+            gain=_logistic(self._gain_odds(level, gain) + lift),
+            confidence=certain,
+            tier=tier_of(score),
+            task=TASKS[best],
+            task_confidence=float(shares[best]),
+            abstained=abstained,
+            features=(level, gain, familiarity, *map(float, heads), *facts.numbers()),
+            version=self.version,
+        )
+
+    def _gain_odds(self, level: float, gain: float) -> float:
+        calibration = self._calibration
+        return calibration.gain_slope * (gain + calibration.gain_level * level) + calibration.gain_offset
+
+    def _heads(self, words: Sequence[bytes], vector: Vector | None) -> tuple[Vector, float]:
+        """The value of every linear head, and how familiar the words are: 1 for texts like those of the training."""
+        find = self._row_of.get
+        rows = [row for row in map(find, terms_of(words)) if row is not None]
+        heads = self._bias.copy()
+        if rows:
+            heads += self._term_heads[rows].sum(axis=0) / math.sqrt(len(rows))
+        if vector is not None:
+            heads[len(TEXT_HEADS) :] += vector @ self._vector_heads
+        known = sum(map(self._row_of.__contains__, words))
+        return heads, min(1.0, known / max(1, len(words)) / self._calibration.familiar)
+
+
+def _logistic(odds: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds))))
+
+
+def _lift(facts: Facts) -> float:
+    return sum(step * min(float(getattr(facts, name)), most) for name, (step, most) in _LIFTS.items())
+
+
+def _shares(values: Vector) -> Vector:
+    powers = np.exp(values - values.max())
+    shares: Vector = powers / powers.sum()
+    return shares
