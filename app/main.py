@@ -16,12 +16,16 @@ from app.api.admin import admin_router
 from app.api.app import fastapi_app
 from app.api.auth import Door
 from app.api.chat import ChatEndpoint
+from app.api.decisions import decisions_router
 from app.api.embeddings import EmbeddingsEndpoint
+from app.api.feedback import feedback_router
 from app.api.front import Front, TokenPath
 from app.api.health import Readiness, health_router
 from app.api.inbound import Receive, Scope, Send
 from app.api.models import models_router
 from app.api.reply import Pace
+from app.api.rollouts import rollouts_router
+from app.api.upstreams import upstreams_router
 from app.config.schema import Model
 from app.config.settings import Settings
 from app.core.card import Card
@@ -32,13 +36,14 @@ from app.core.pool import CpuPool
 from app.core.record import Record
 from app.core.tasks import TaskOwner
 from app.flags import Flags
-from app.gateway.adapters import adapter, breaker_settings
+from app.gateway.adapters import adapter
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import BUILTIN, Discovery, Found, Notes
 from app.gateway.gateway import Gateway
-from app.gateway.planning import Planning
+from app.gateway.routed import Basis, Routed
 from app.gateway.settle import Settlement
-from app.recall.embedder import BuiltinUpstream, load_embedder, wheel_folder
+from app.recall.embedder import BuiltinUpstream, StaticEmbedder, load_embedder, wheel_folder
+from app.routing.defaults import with_defaults
 from app.routing.registry import Registry
 from app.simulator.server import default_tiers
 from app.spend.prices import price_of
@@ -50,7 +55,6 @@ from app.telemetry.lag import watch_lag
 from app.telemetry.logs import get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.upstreams.health import Health
-from app.upstreams.vllm import VllmUpstream
 from app.wire import chat, objects
 from app.wire.codec import Limits
 
@@ -134,52 +138,60 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         store = await stack.enter_async_context(
             open_store(_secret(settings.redis_url), settings.data_dir, observer=metrics.store_call)
         )
-        keys = await _keys(store, clock, stack)
+        broadcast = Broadcast(store)
+        keys = Keys(store, clock)
+        await keys.refresh()
         door = _door(settings, keys)
-        health = Health(
-            {name: breaker_settings(upstream) for name, upstream in settings.upstreams.items()},
-            clock,
-            metrics.breaker,
-        )
         flags = Flags.start(settings.flags)
         for name, share in flags.shares.items():
             metrics.flag(name, share)
-        gateway = Gateway(
-            Planning(settings.routing, lambda: flags, health.demoted),
-            Attempts(health, settings.routing.fallback.max_attempts),
-            Settlement((metrics.observe, _request_log(settings)), tasks, _log_error),
-            clock,
+        embedder = load_embedder(wheel_folder())
+        routed = Routed(
+            Basis(
+                settings,
+                store,
+                metrics,
+                clock,
+                tasks,
+                _log_error,
+                lambda: flags,
+                lambda: gateway,
+                lambda: discovery.found,
+            ),
+            embedder,
         )
-        discovery, simulated = await _discovered(settings, gateway, stack, clock)
+        routing = settings.routing
+        gateway = Gateway(
+            routed.planning,
+            Attempts(routed.health, routing.fallback.max_attempts),
+            Settlement((*routed.readers, _request_log(settings)), tasks, _log_error),
+            clock,
+            prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
+        )
+        discovery, simulated = await _discovered(settings, gateway, embedder, stack, clock)
+        stack.push_async_callback(routed.success.aclose)
         stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
-        stack.push_async_callback(watchers.cancel)  # they never end by themselves, so nothing is to be awaited
+        shadows = TaskOwner(_log_error)
+        routed.shadow(shadows)
+        for owner in (shadows, watchers):  # these never end by themselves, or nobody waits for them
+            stack.push_async_callback(owner.cancel)
+        await routed.start(broadcast, watchers)
+        keys.follow(broadcast)
+        await stack.enter_async_context(broadcast.running())
         watchers.spawn(discovery.run(), "discovery")
         watchers.spawn(watch_lag(metrics.event_loop_lag.observe), "event loop lag")
-        for upstream in gateway.upstreams.values():
-            if isinstance(upstream, VllmUpstream):
-                watchers.spawn(upstream.watch(), f"probe {upstream.name}")
-        front = _front(
-            settings,
-            door,
-            gateway,
-            metrics,
-            [
-                models_router(door, gateway, _state_of(discovery, health)),
-                health_router(_readiness(discovery, store), lambda: exposition(registry)),
-                admin_router(door, keys, lambda: flags),
-            ],
-        )
+        routers = [
+            models_router(door, gateway, _state_of(discovery, routed.health)),
+            health_router(_readiness(discovery, store), lambda: exposition(registry)),
+            feedback_router(door, routed.decisions, metrics.feedback),
+            admin_router(door, keys, lambda: flags),
+            decisions_router(door, routed.decisions),
+            upstreams_router(door, routed.operations),
+            rollouts_router(door, routed.rollouts, lambda: gateway.registry),
+        ]
+        front = _front(settings, door, gateway, metrics, routers)
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
         yield front
-
-
-async def _keys(store: Store, clock: Clock, stack: contextlib.AsyncExitStack) -> Keys:
-    keys = Keys(store, clock)
-    await keys.refresh()
-    broadcast = Broadcast(store)
-    keys.follow(broadcast)
-    await stack.enter_async_context(broadcast.running())
-    return keys
 
 
 def _door(settings: Settings, keys: Keys) -> Door:
@@ -199,12 +211,16 @@ def _door(settings: Settings, keys: Keys) -> Door:
 
 
 async def _discovered(
-    settings: Settings, gateway: Gateway, stack: contextlib.AsyncExitStack, clock: Clock
+    settings: Settings,
+    gateway: Gateway,
+    embedder: StaticEmbedder | None,
+    stack: contextlib.AsyncExitStack,
+    clock: Clock,
 ) -> tuple[Discovery, bool]:
     """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start."""
     pool = CpuPool()
     stack.callback(pool.close)
-    builtin = BuiltinUpstream(load_embedder(wheel_folder()), pool)
+    builtin = BuiltinUpstream(embedder, pool)
     discovery = await _discover(settings, builtin, gateway, stack, clock, simulated=False)
     named = any(not upstream.probed for upstream in settings.upstreams.values())
     if named or any(found.error is None for found in discovery.found if found.kind != BUILTIN):

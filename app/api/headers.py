@@ -43,6 +43,8 @@ def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str
             b"x-tierway-attempts": served.attempts,
         }
         headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
+        if served.defaults:
+            headers.append((b"x-tierway-defaults", header_value(", ".join(served.defaults))))
     if ignored:
         headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
     return headers

@@ -3,20 +3,25 @@ one that has no effect here is named in `x-tierway-ignored`, never dropped silen
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from app.api.inbound import Inbound
 from app.core.caller import Caller
 from app.core.errors import InvalidValue
+from app.core.money import NANO_PER_USD
 from app.core.request import Terms
 from app.routing.registry import STRATEGIES
 from app.telemetry.trace import trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
 TEXT_MAX: Final = 256
+USD_MAX: Final = 1_000_000
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
 PREFIX: Final = b"x-tierway-"
-EFFECTIVE: Final = frozenset(PREFIX + name for name in (b"strategy", b"timeout", b"agent", b"priority"))
+EFFECTIVE: Final = frozenset(
+    PREFIX + name for name in (b"strategy", b"timeout", b"agent", b"priority", b"session", b"max-cost")
+)
 """What is read here. Any other header of ours, later ones and misspelt ones alike, has no effect, and is named so."""
 
 
@@ -49,6 +54,20 @@ def _text(inbound: Inbound, name: bytes) -> str | None:
     if value is not None and not (0 < len(value) <= TEXT_MAX and value.isprintable()):
         raise InvalidValue(f"{name.decode()} must be 1 to {TEXT_MAX} printable characters.", param=name.decode())
     return value
+
+
+def _usd(inbound: Inbound, name: bytes) -> int | None:
+    """Dollars as nano-dollars, rounded down: the limit is the caller's."""
+    value = inbound.header(name)
+    if value is None:
+        return None
+    try:
+        nano = Decimal(value) * NANO_PER_USD
+    except InvalidOperation:
+        nano = Decimal(-1)
+    if not (nano.is_finite() and 0 <= nano <= USD_MAX * NANO_PER_USD):
+        raise InvalidValue(f"{name.decode()} must be a number of dollars, like 0.05.", param=name.decode())
+    return int(nano)
 
 
 def _seconds(inbound: Inbound, name: bytes) -> float | None:

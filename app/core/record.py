@@ -26,6 +26,7 @@ class Served:
     score: float | None = None
     fallback: str | None = None  # the full id of the model this one stands in for
     session: str | None = None
+    defaults: tuple[str, ...] = ()  # parameters that the operator's defaults filled in
     simulated: bool = False
 
 

@@ -22,8 +22,10 @@ TASKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`score` 0 (trivial) to 1; `confidence` 0 to 1. `abstained`: it was unsure, and took the middle. `features` are
-    what it looked at, for learners to come; `version` names the classifier."""
+    """`score` is the calibrated complexity, 0 to 1: the probability that a small model is not enough. `gain` is the
+    probability that a strong model does better than a weak one, which is less where both fail; None where nobody said.
+    `confidence` is the probability that the score is on the right side of the middle. `abstained`: it was unsure, and
+    took the middle. `features` are what it looked at, for learners to come; `version` names the classifier."""
 
     score: float
     confidence: float
@@ -31,6 +33,8 @@ class Verdict:
     version: str
     abstained: bool = False
     features: tuple[float, ...] = ()
+    gain: float | None = None
+    task_confidence: float = 1.0
 
     @property
     def tier(self) -> str:

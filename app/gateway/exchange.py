@@ -8,9 +8,13 @@ from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
 from app.core.events import Usage
+from app.core.outcome import Ask
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
 from app.core.request import EmbeddingRequest, Request
+from app.gateway.noticing import Noticing
+from app.gateway.planning import Planned
+from app.learning.asks import ask_of
 
 DEADLINE_SECONDS: Final = 600.0
 
@@ -26,7 +30,9 @@ class Exchange:
         self.started = clock.monotonic()
         self.started_at = clock.now()
         self.deadline = request.terms.deadline or self.started + DEADLINE_SECONDS
-        self.plan: Plan | None = None
+        self.planned: Planned | None = None
+        self.noticing = Noticing(request) if isinstance(request, Request) else None
+        self.defaults: tuple[str, ...] = ()
         self.candidate: Candidate | None = None
         self.attempts: list[Attempt] = []
         self.usage: Usage | None = None
@@ -36,6 +42,10 @@ class Exchange:
         self.out_bytes = 0
         self._attempt_started = 0.0
         self._upstream_seconds = 0.0
+
+    @property
+    def plan(self) -> Plan | None:
+        return None if self.planned is None else self.planned.plan
 
     # --- attempts ---
 
@@ -86,6 +96,7 @@ class Exchange:
             score=self.plan.score,
             fallback=self.stands_in_for,
             session=self.request.terms.session,
+            defaults=self.defaults,
             simulated=self.candidate.card.simulated,
         )
 
@@ -127,8 +138,18 @@ class Exchange:
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
             trace_id=_trace_id(terms.trace_parent),
+            noticed=None if self.noticing is None or self.first_content is None else self.noticing.noticed(),
+            ask=self._ask(),
+            consent=self.caller.store_content,
+            retention_days=self.caller.retention_days,
             plan=plan,
         )
+
+    def _ask(self) -> Ask | None:
+        if not isinstance(self.request, Request) or self.planned is None:
+            return None
+        read = self.planned.read
+        return ask_of(self.request, self.caller.key_id, read.text, read.vector)
 
     @property
     def streams(self) -> bool:

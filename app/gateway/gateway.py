@@ -7,7 +7,7 @@ way.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import NamedTuple
 
 from app.core.caller import Caller
@@ -15,18 +15,19 @@ from app.core.clock import Clock
 from app.core.errors import GatewayError
 from app.core.events import Event, Fault, Usage, is_content
 from app.core.money import Tokens
-from app.core.plan import Candidate, Plan
+from app.core.plan import Candidate
 from app.core.record import Record, Served
 from app.core.request import EmbeddingRequest, Embeddings, Request
 from app.core.tokens import estimate
 from app.core.upstream import Upstream
 from app.gateway.attempts import Attempts
 from app.gateway.exchange import Exchange
+from app.gateway.planning import Planned
 from app.gateway.relay import relay, settled_usage, size
 from app.gateway.settle import Settlement
+from app.gateway.shadow import Tap
+from app.gateway.stages import Planner, Prepare, Repeat, as_it_came, never_again
 from app.routing.registry import Registry
-
-Planner = Callable[[Request | EmbeddingRequest, Caller, Registry], Plan]
 
 
 class Embedded(NamedTuple):
@@ -36,9 +37,20 @@ class Embedded(NamedTuple):
 
 
 class Gateway:
-    """Answers requests. `registry` and `upstreams` are snapshots that discovery swaps."""
+    """Answers requests. `registry` and `upstreams` are snapshots that discovery swaps; `prepare` fills in the
+    operator's defaults; `repeat` picks the answers that have a shadow."""
 
-    def __init__(self, planner: Planner, attempts: Attempts, settlement: Settlement, clock: Clock) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        attempts: Attempts,
+        settlement: Settlement,
+        clock: Clock,
+        *,
+        prepare: Prepare = as_it_came,
+    ) -> None:
+        self.repeat: Repeat = never_again
+        self._prepare = prepare
         self.registry = Registry(())
         self.upstreams: Mapping[str, Upstream] = {}
         self._planner = planner
@@ -51,17 +63,21 @@ class Gateway:
         once content has gone out. Raises a `GatewayError` before that. Closing it cancels the upstream."""
         exchange = Exchange(caller, request, "chat", self._clock)
         with self._settled(exchange):
-            exchange.plan = self._planner(request, caller, self.registry)
-            events = self._attempts.walk(exchange, lambda chosen: self._stream(chosen, request), is_content, Fault)
+            planned = exchange.planned = self._planner(request, caller, self.registry)
+            tap = self.repeat(caller, request, planned.plan)
+            events = self._attempts.walk(exchange, lambda chosen: self._stream(chosen, exchange), is_content, Fault)
             async with contextlib.aclosing(events), contextlib.aclosing(relay(exchange, events)) as answer:
                 async for event in answer:
+                    if tap is not None:
+                        tap.add(event)
                     yield event
+            self._answered(exchange, planned, tap)
 
     async def embed(self, caller: Caller, request: EmbeddingRequest) -> Embedded:
         """One vector per input, and who made them."""
         exchange = Exchange(caller, request, "embeddings", self._clock)
         with self._settled(exchange):
-            exchange.plan = self._planner(request, caller, self.registry)
+            exchange.planned = self._planner(request, caller, self.registry)
             replies = self._attempts.walk(exchange, lambda chosen: self._embed(chosen, request), _always, _unreachable)
             async with contextlib.aclosing(replies):
                 async for reply in replies:
@@ -87,8 +103,19 @@ class Gateway:
         )
         self._settlement.tell(record)
 
-    def _stream(self, candidate: Candidate, request: Request) -> AsyncGenerator[Event, None]:
-        return self.upstreams[candidate.card.upstream].stream(request, candidate.card)
+    def _stream(self, candidate: Candidate, exchange: Exchange) -> AsyncGenerator[Event, None]:
+        assert isinstance(exchange.request, Request) and exchange.plan is not None
+        verdict, card = exchange.plan.verdict, candidate.card
+        task_type = None if verdict is None else verdict.task_type
+        request, exchange.defaults = self._prepare(exchange.request, card, task_type)
+        return self.upstreams[card.upstream].stream(request, card)
+
+    def _answered(self, exchange: Exchange, planned: Planned, tap: Tap | None) -> None:
+        """An answer went well: its conversation is remembered, and its shadow may begin."""
+        if exchange.error is None and exchange.candidate is not None:
+            self._planner.answered(planned, exchange.candidate.card.id)
+            if tap is not None:
+                tap.close()
 
     async def _embed(self, candidate: Candidate, request: EmbeddingRequest) -> AsyncGenerator[Embeddings, None]:
         yield await self.upstreams[candidate.card.upstream].embed(request, candidate.card)

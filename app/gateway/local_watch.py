@@ -1,4 +1,4 @@
-"""How the local models do, for `cloud: emergency`: failures in a row, late first tokens, quality against its baseline."""
+"""How the local models do, for `cloud: emergency`: failures in a row, late first tokens, quality."""
 
 from __future__ import annotations
 

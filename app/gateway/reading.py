@@ -35,7 +35,7 @@ Embed = Callable[[str], "np.ndarray[Any, Any]"]
 
 
 class Reading:
-    """`judge` None: there is no classifier. `embed` None: there are no vectors. `observe` is told the seconds it took."""
+    """`judge` None: there is no classifier. `embed` None: there are no vectors. `observe` hears the seconds it took."""
 
     def __init__(
         self, judge: Judge | None, embed: Embed | None, observe: Callable[[float], None], on_error: ErrorHandler

@@ -12,7 +12,7 @@ EVERY: Final = 50
 
 
 class RecentScores:
-    """`share` None: no share is aimed at, and nothing is kept. The threshold is worked out again every so many scores."""
+    """`share` None: no share is aimed at, and nothing is kept. The threshold is made anew every so many scores."""
 
     def __init__(self, share: float | None) -> None:
         self.share = share

@@ -20,6 +20,8 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncGenera
     async for event in events:
         if exchange.first_content is None:
             exchange.first_content = exchange.clock.monotonic()
+        if exchange.noticing is not None:
+            exchange.noticing.see(event)
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
                 exchange.out_bytes += size(piece)

@@ -17,24 +17,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.verdict import TASKS, Verdict
 from app.routing.features import Asked, Facts
 from app.routing.forest import Forest
 from app.routing.lexical import measures, terms_of, words_of
 from app.routing.weights import Weights, WeightsUnusable, read_weights
 
 SHIPPED: Final = Path(__file__).with_name("router.safetensors")
-TASKS: Final = (
-    "code",
-    "debug",
-    "docs",
-    "architecture",
-    "test_generation",
-    "coverage_analysis",
-    "flaky_detection",
-    "code_review",
-    "general",
-)
-TIERS: Final = ("simple", "moderate", "complex", "very_complex")
 TEXT_HEADS: Final = ("level", "gain")
 """What the forests say, and the linear heads that they read; these stand before those of the task types."""
 HEADS: Final = (*TEXT_HEADS, *TASKS)
@@ -66,27 +55,6 @@ class Calibration:
     gain_level: float
     task_scale: float
     familiar: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`score` is the calibrated complexity, 0..1: the probability that a small model is not enough. `gain` is the
-    probability that a strong model does better than a weak one, which is less than the score where both fail.
-    `confidence` is the probability that the score is on the right side of the middle; `features` is for learners."""
-
-    score: float
-    gain: float
-    confidence: float
-    tier: str
-    task: str
-    task_confidence: float
-    abstained: bool
-    features: tuple[float, ...]
-    version: str
-
-
-def tier_of(score: float) -> str:
-    return TIERS[min(3, int(score * 4))]
 
 
 class Classifier:
@@ -140,8 +108,7 @@ class Classifier:
             score=score,
             gain=_logistic(self._gain_odds(level, gain) + lift),
             confidence=certain,
-            tier=tier_of(score),
-            task=TASKS[best],
+            task_type=TASKS[best],
             task_confidence=float(shares[best]),
             abstained=abstained,
             features=(level, gain, familiarity, *map(float, heads), *facts.numbers()),

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from app.routing.classifier import TIERS, Verdict, tier_of
+from app.core.verdict import TIERS, Verdict
 
 PRIOR_WEIGHT: Final = 20.0
 """So many observed answers count as much as what was expected before any was seen."""
-EXPECTED: Final[Mapping[str, float]] = dict(zip(TIERS, (0.95, 0.85, 0.65, 0.4), strict=True))
+EXPECTED: Final[Mapping[str, float]] = dict(zip((name for name, _ in TIERS), (0.95, 0.85, 0.65, 0.4), strict=True))
 """The share of answers by the model a tier is meant for that go well, before any was seen."""
 MOST: Final = 1.5
 """The largest correction, in log-odds: observation moves a score by a tier or so, and never turns it upside down."""
@@ -46,12 +46,12 @@ def shift(counts: Counts, tier: str) -> float:
 
 def corrected(verdict: Verdict, observed: Observed) -> Verdict:
     """The verdict with its score corrected by what was seen of its task type and tier."""
-    counts = observed.get((verdict.task, verdict.tier))
+    counts = observed.get((verdict.task_type, verdict.tier))
     if counts is None:
         return verdict
     odds = _log_odds(min(max(verdict.score, 1e-6), 1 - 1e-6)) + shift(counts, verdict.tier)
     score = 1.0 / (1.0 + math.exp(-odds))
-    return replace(verdict, score=score, tier=tier_of(score))
+    return replace(verdict, score=score)
 
 
 def _log_odds(share: float) -> float:

@@ -30,6 +30,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from app import __version__
 from app.core.errors import Blame, Truncated
 from app.core.money import Tokens, usd
+from app.core.plan import Plan
 from app.core.record import Record
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -39,6 +40,7 @@ BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 _REQUEST: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _PER_TOKEN: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
+_SHARES: Final = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 1)
 _SHORT: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 Mode = Literal["livesum", "livemax", "livemostrecent"]  # how the workers' values of a gauge make one
@@ -131,6 +133,10 @@ class Metrics:
         self.per_token = histogram(
             "time_per_output_token_seconds", "Between the tokens of a stream, after the first.", _PER_TOKEN
         )
+        self.classifier_seconds = histogram("classifier_seconds", "Reading and classifying a request.", _SHORT)
+        self.plan_seconds = histogram("plan_seconds", "Planning a request, its classification included.", _SHORT)
+        self.score = histogram("routing_score", "Complexity scores of requests.", _SHARES)
+        self.confidence = histogram("routing_confidence", "How sure the classifier was.", _SHARES)
         self.overhead = histogram("overhead_seconds", "What the gateway itself added to a request.", _SHORT)
         self.tokens = Children(
             counter("tokens_total", "Tokens; the kinds do not overlap.", "model", "upstream", "kind")
@@ -155,6 +161,9 @@ class Metrics:
         )
 
     def _declare_learning(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self._emergencies = Children(
+            counter("emergency_cloud_total", "Paid answers that only an emergency allowed.", "trigger")
+        )
         self._quality = Children(
             gauge(
                 "quality",
@@ -222,6 +231,8 @@ class Metrics:
             # What a reason says after its first clause is of the moment: seconds, states.
             reason = self._reason[record.reason and record.reason.partition(";")[0]]
             self.decisions[tier, model, self._word[record.strategy], reason].inc()
+        if record.plan is not None:
+            self._observe_plan(record.plan, record)
         if record.client_gone:
             self.clients_gone.inc()
         elif record.local and record.error_code is None:
@@ -233,6 +244,13 @@ class Metrics:
         if record.stream:
             self._observe_stream(record, model, upstream)
         self._observe_attempts(record)
+
+    def _observe_plan(self, plan: Plan, record: Record) -> None:
+        if plan.verdict is not None:
+            self.score.observe(plan.verdict.score)
+            self.confidence.observe(plan.verdict.confidence)
+        if plan.trigger is not None and record.local is False:
+            self._emergencies[self._word[plan.trigger],].inc()
 
     def _count_tokens(self, tokens: Tokens, model: str, upstream: str) -> None:
         for kind, count in (

@@ -1,0 +1,41 @@
+"""The stages that a request passes and that others provide: planning, filling in defaults, repeating in a shadow."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from app.core.caller import Caller
+from app.core.card import Card
+from app.core.plan import Plan
+from app.core.request import EmbeddingRequest, Request
+from app.gateway.planning import Planned
+from app.gateway.shadow import Tap
+from app.routing.registry import Registry
+
+
+class Planner(Protocol):
+    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned: ...
+
+    def answered(self, planned: Planned, model: str) -> None:
+        """Who answered, once a request went well."""
+        ...
+
+
+class Prepare(Protocol):
+    def __call__(self, request: Request, card: Card, task_type: str | None) -> tuple[Request, tuple[str, ...]]:
+        """The request as this model should get it, and the names of what was filled in."""
+        ...
+
+
+class Repeat(Protocol):
+    def __call__(self, caller: Caller, request: Request, plan: Plan) -> Tap | None:
+        """What wants to see every event of this answer, to have it repeated elsewhere afterwards."""
+        ...
+
+
+def as_it_came(request: Request, card: Card, task_type: str | None) -> tuple[Request, tuple[str, ...]]:
+    return request, ()
+
+
+def never_again(caller: Caller, request: Request, plan: Plan) -> Tap | None:
+    return None
