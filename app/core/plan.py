@@ -42,7 +42,8 @@ class Excluded:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`probability` is that with which the first candidate was chosen (below 1 where chance had a say); `arm` names the
-    rollout arm the request is in; `trigger` what allowed a paid model in an emergency."""
+    rollout arm the request is in; `trigger` what allowed a paid model in an emergency; `tokens` about how many were
+    taken to go in and to come out."""
 
     candidates: tuple[Candidate, ...]
     strategy: str
@@ -51,6 +52,7 @@ class Plan:
     probability: float = 1.0
     arm: str | None = None
     trigger: str | None = None
+    tokens: tuple[int, int] | None = None
 
     @property
     def tier(self) -> str | None:

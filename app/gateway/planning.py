@@ -64,21 +64,27 @@ class Planning:
         finally:
             self.observe(time.perf_counter() - started)
 
+    def peek(self, request: Request, caller: Caller, registry: Registry) -> Plan:
+        """The plan of such a request at this moment, for explaining: nothing is remembered, and chance has no say."""
+        return self._planned(request, caller, registry, peeking=True).plan
+
     def answered(self, planned: Planned, model: str) -> None:
         """Remembers who answered the conversation."""
         self.conversations.answered(planned.conversation, model)
 
-    def _planned(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
+    def _planned(
+        self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry, *, peeking: bool = False
+    ) -> Planned:
         rules = self._rules(request, caller)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
             return Planned(plan(request, caller, registry, rules, self.signals))
         read = self.reading(request)
-        if read.verdict is not None:
+        if read.verdict is not None and not peeking:
             self.recent.add(read.verdict.score)
         assigned = self._assigned(request, caller)
         rules = self._with_arm(rules, assigned)
         conversation = conversation_of(request, caller)
-        signals = self._signals(request, conversation, rules)
+        signals = self._signals(request, conversation, rules, draw=1.0 if peeking else self.draw())
         made = plan(request, caller, registry, rules, signals, read.verdict)
         made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
         if request.terms.arm is not None:
@@ -119,14 +125,14 @@ class Planning:
             rules = replace(rules, threshold=self.recent.threshold(assigned.target_local))
         return rules
 
-    def _signals(self, request: Request, conversation: bytes | None, rules: Rules) -> Signals:
+    def _signals(self, request: Request, conversation: bytes | None, rules: Rules, draw: float) -> Signals:
         before = goes_on(request)
         return replace(
             self.signals,
             previous=self.conversations.previous(conversation) if before else None,
             in_tool_loop=before and only_tool_results(request.messages),
             history_tokens=history_tokens(request),
-            draw=self.draw(),
+            draw=draw,
             emergency=self.local_watch.trigger() if rules.emergency else None,
         )
 
