@@ -30,7 +30,7 @@ FEATURES_MAX: Final = 512
 
 @dataclass(slots=True)
 class Considered:
-    """One candidate with its estimates, as the plan had it. None is unknown."""
+    """One candidate with its estimates, as the plan had it. None is unknown. `top` is the highest score it is for."""
 
     model: str
     reason: str
@@ -38,6 +38,7 @@ class Considered:
     cost_nano: int | None = None
     first_token_seconds: float | None = None
     success: float | None = None
+    top: float | None = None
 
 
 @dataclass(slots=True)
@@ -56,7 +57,8 @@ class Tried:
 @dataclass(slots=True)
 class Decision:
     """`at` in seconds since 1970, UTC. `features` are what the classifier looked at: half-precision floats in base64.
-    `more_candidates` and `more_excluded` count those for which there was no room. Without `model`, none was called."""
+    `expected_in` and `expected_out` are the tokens that its estimates took for granted. `more_candidates` and
+    `more_excluded` count those for which there was no room. Without `model`, none was called."""
 
     request_id: str
     at: float
@@ -66,6 +68,8 @@ class Decision:
     excluded: tuple[LeftOut, ...] = ()
     more_candidates: int = 0
     more_excluded: int = 0
+    expected_in: int | None = None
+    expected_out: int | None = None
     probability: float = 1.0
     arm: str | None = None
     trigger: str | None = None
@@ -116,6 +120,7 @@ _ROW: Final = TypeAdapter(tuple[Decision, tuple[Outcome, ...]])
 def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Decision:
     """A decision of which nothing has come yet."""
     verdict = plan.verdict
+    expected_in, expected_out = plan.tokens or (None, None)
     return Decision(
         request_id=request_id,
         at=at,
@@ -129,6 +134,7 @@ def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Dec
                 candidate.estimate.cost_nano,
                 _rounded(candidate.estimate.first_token_seconds),
                 _rounded(candidate.estimate.success),
+                candidate.card.complexity[1],
             )
             for candidate in plan.candidates[:LISTED_MAX]
         ),
@@ -138,6 +144,8 @@ def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Dec
         ),
         more_candidates=max(0, len(plan.candidates) - LISTED_MAX),
         more_excluded=max(0, len(plan.excluded) - LISTED_MAX),
+        expected_in=expected_in,
+        expected_out=expected_out,
         probability=plan.probability,
         arm=plan.arm,
         trigger=plan.trigger,

@@ -27,15 +27,16 @@ def of(made: Record) -> Decision:
 
 def test_a_decision_remembers_what_a_later_learner_needs() -> None:
     """What is not written down now cannot be learnt from in three months."""
-    plan = replace(PLAN, probability=0.95, arm="new:treatment", trigger="upstream_gone")
+    plan = replace(PLAN, probability=0.95, arm="new:treatment", trigger="upstream_gone", tokens=(9, 400))
     found = of(record(plan=plan, flags={"SHADOW": True}, consent="training", tokens=Tokens(7, 3), agent="qe-1"))
-    assert found.candidates[0] == Considered("gpu/qwen", "cheapest that can do it", True, 2_000_000, 0.4, 0.91)
+    assert found.candidates[0] == Considered("gpu/qwen", "cheapest that can do it", True, 2_000_000, 0.4, 0.91, 1.0)
     assert len(found.candidates) == 3
     assert found.excluded == (LeftOut("claude/haiku", "this key may not use it"),)
     assert (found.score, found.confidence, found.task_type, found.tier) == (0.12, 0.9, "code", "simple")
     assert found.classifier == "router-1"
     assert decision.unpack_features(found.features) == (0.5, -1.0)
     assert (found.probability, found.arm, found.trigger) == (0.95, "new:treatment", "upstream_gone")
+    assert (found.expected_in, found.expected_out) == (9, 400)
     assert (found.flags, found.consent) == ({"SHADOW": True}, "training")
     assert (found.model, found.cost_nano, found.tokens_in, found.tokens_out) == ("gpu/qwen", 1_900_000, 7, 3)
     assert found.attempts == (Tried("gpu/qwen", "ok", 0.5),)
