@@ -15,6 +15,7 @@ from app.routing.registry import STRATEGIES
 from app.telemetry.trace import trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
+NEW: Final = "new"  # asks for a session that the gateway keeps; it keeps none yet
 TEXT_MAX: Final = 256
 USD_MAX: Final = 1_000_000
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
@@ -28,6 +29,8 @@ EFFECTIVE: Final = frozenset(
 def read_terms(inbound: Inbound, caller: Caller) -> Terms:
     headers = inbound.headers
     timeout = _seconds(inbound, b"x-tierway-timeout")
+    session = _text(inbound, b"x-tierway-session")
+    effective = EFFECTIVE if session != NEW else EFFECTIVE - {b"x-tierway-session"}
     asked = _one_of(inbound, b"x-tierway-priority", PRIORITIES)
     return Terms(
         request_id=inbound.request_id,
@@ -35,10 +38,12 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         deadline=None if timeout is None else inbound.started + timeout,
         trace_parent=trace_of(inbound.header(b"traceparent")).header,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
+        session=None if session == NEW else session,
         agent=_text(inbound, b"x-tierway-agent"),
         priority="batch" if "batch" in (asked, caller.priority) else "interactive",  # a key's word is its most
         local_only=caller.privacy == "local",
-        ignored=tuple(name.decode("latin-1") for name in headers if name.startswith(PREFIX) and name not in EFFECTIVE),
+        max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
+        ignored=tuple(name.decode("latin-1") for name in headers if name.startswith(PREFIX) and name not in effective),
     )
 
 

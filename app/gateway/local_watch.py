@@ -12,6 +12,7 @@ from app.core.record import Record
 from app.routing.emergency import Facts, trigger
 
 LATELY: Final = 5
+CHAT: Final = "chat"
 
 
 class LocalWatch:
@@ -28,6 +29,8 @@ class LocalWatch:
         self._first_tokens: deque[float] = deque(maxlen=LATELY)
 
     def observe(self, record: Record) -> None:
+        if record.endpoint != CHAT:
+            return  # an embedding says nothing of the models that talk
         for attempt in record.attempts:
             if not self._is_local(attempt.upstream):
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,19 +13,22 @@ from app.config.schema import Routing
 from app.core.caller import Caller
 from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
+from app.core.verdict import Verdict
 from app.flags import Flags
 from app.gateway.conversations import Conversations, conversation_of, goes_on, history_tokens, is_bound
 from app.gateway.local_watch import LocalWatch
 from app.gateway.reading import UNREAD, Read, Reading
 from app.gateway.recent import RecentScores
+from app.routing.correction import Counts, corrected
 from app.routing.features import only_tool_results
-from app.routing.policy import plan
+from app.routing.policy import alone, plan
 from app.routing.registry import Registry
 from app.routing.rollouts import NOWHERE, Assigned, placed
 from app.routing.rules import Rules
 from app.routing.signals import Signals
 
 Assign = Callable[..., Assigned]
+CountsOf = Callable[[Iterable[str], str, str], Counts | None]
 
 
 class Planned(NamedTuple):
@@ -39,7 +42,8 @@ class Planned(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Planning:
     """Called once per request. `flags` gives the snapshot of the moment; `signals` what does not depend on the request;
-    `assign(unit, chosen=)` its rollout; `observe` is told the seconds a plan took."""
+    `assign(unit, chosen=)` its rollout; `observe` is told the seconds a plan took; `counts(models, task type, tier)`
+    says how these models did, where that is known."""
 
     routing: Routing
     flags: Callable[[], Flags]
@@ -50,6 +54,7 @@ class Planning:
     local_watch: LocalWatch
     recent: RecentScores
     observe: Callable[[float], None] = lambda seconds: None
+    counts: CountsOf = lambda models, task_type, tier: None
     draw: Callable[[], float] = random.random
     _prefer: dict[str, tuple[str, ...]] = field(init=False)
 
@@ -77,23 +82,34 @@ class Planning:
     ) -> Planned:
         rules = self._rules(request, caller)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
-            return Planned(plan(request, caller, registry, rules, self.signals))
+            made = Planned(plan(request, caller, registry, rules, self.signals))
+        else:
+            made = self._routed(request, caller, registry, rules, peeking)
+        arm = request.terms.arm
+        return made if arm is None else made._replace(plan=replace(made.plan, arm=arm))
+
+    def _routed(self, request: Request, caller: Caller, registry: Registry, rules: Rules, peeking: bool) -> Planned:
         read = self.reading(request)
-        if read.verdict is not None and not peeking:
-            self.recent.add(read.verdict.score)
+        verdict = None if read.verdict is None else self._corrected(read.verdict, registry)
+        if verdict is not None and not peeking:
+            self.recent.add(verdict.score)
         assigned = self._assigned(request, caller)
-        rules = self._with_arm(rules, assigned)
         conversation = conversation_of(request, caller)
         signals = self._signals(request, conversation, rules, draw=1.0 if peeking else self.draw())
-        made = plan(request, caller, registry, rules, signals, read.verdict)
+        # Whom a rollout puts first may stand further back: nobody is cut off before it had its turn.
+        made = plan(request, caller, registry, self._with_arm(rules, assigned), signals, verdict)
         made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
-        if request.terms.arm is not None:
-            made = replace(made, arm=request.terms.arm)
-        return Planned(made, read, conversation)
+        return Planned(made if rules.fallback else alone(made), read, conversation)
+
+    def _corrected(self, verdict: Verdict, registry: Registry) -> Verdict:
+        """By how local models did here with such requests."""
+        local = registry.remember("local", lambda: tuple(card.id for card in registry.cards if card.local))
+        counts = self.counts(local, verdict.task_type, verdict.tier)
+        return verdict if counts is None else corrected(verdict, {(verdict.task_type, verdict.tier): counts})
 
     def _rules(self, request: Request | EmbeddingRequest, caller: Caller) -> Rules:
         flags, terms, routing = self.flags(), request.terms, self.routing
-        unit = _unit(request, caller)
+        unit = unit_of(request, caller)
 
         def on(name: str) -> bool:
             return flags.evaluate(name, unit, caller=caller, agent=terms.agent)
@@ -116,9 +132,10 @@ class Planning:
         if request.terms.depth or request.terms.arm is not None:
             return NOWHERE
         chosen = request.terms.strategy is not None or ":" in request.model
-        return self.assign(_unit(request, caller), chosen=chosen)
+        return self.assign(unit_of(request, caller), chosen=chosen)
 
     def _with_arm(self, rules: Rules, assigned: Assigned) -> Rules:
+        rules = replace(rules, fallback=True)
         if assigned.strategy is not None:
             rules = replace(rules, strategy=assigned.strategy)
         if assigned.target_local is not None:
@@ -137,6 +154,6 @@ class Planning:
         )
 
 
-def _unit(request: Request | EmbeddingRequest, caller: Caller) -> str:
+def unit_of(request: Request | EmbeddingRequest, caller: Caller) -> str:
     """Whom shares stick to: the session, else the key, else this request alone."""
     return request.terms.session or caller.key_id or request.terms.request_id

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from app.config.settings import Settings
+from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.outcome import quality
 from app.core.plan import Plan
@@ -25,11 +26,11 @@ from app.gateway.discovery import Found
 from app.gateway.gateway import Gateway
 from app.gateway.local_watch import LocalWatch
 from app.gateway.operations import Around, Operations
-from app.gateway.planning import Planning
+from app.gateway.planning import Planning, unit_of
 from app.gateway.reading import Embed, Reading
 from app.gateway.recent import RecentScores
 from app.gateway.rollback import Rollouts
-from app.gateway.shadow import Room, Shadowed, Shadows
+from app.gateway.shadow import Room, Shadowed, Shadows, Tap
 from app.learning import outcome
 from app.learning.decisions import Decisions
 from app.learning.success import Success
@@ -92,6 +93,7 @@ class Routed:
             self.local_watch,
             RecentScores(settings.routing.target_local),
             metrics.plan_seconds.observe,
+            self.success.counts,
         )
         self.readers: tuple[Callable[[Record], None], ...] = (
             metrics.observe,
@@ -127,8 +129,8 @@ class Routed:
             is_free=self._is_free,
         )
 
-        def repeat(caller: Any, request: Request, plan: Plan) -> Any:
-            unit = request.terms.session or caller.key_id or request.id
+        def repeat(caller: Caller, request: Request, plan: Plan) -> Tap | None:
+            unit = unit_of(request, caller)
             if not basis.flags().evaluate("SHADOW", unit, caller=caller, agent=request.terms.agent):
                 return None
             return shadows.tap(caller, request, plan, self.rollouts.running)

@@ -22,6 +22,7 @@ from app.core.card import Card
 from app.core.clock import Clock
 from app.core.errors import GatewayError, NotFound, StoreUnavailable
 from app.learning.outcome import NOTHING, Evidence
+from app.routing.correction import EXPECTED, Counts
 from app.routing.signals import Observed
 from app.store import layout
 from app.store.client import Store
@@ -33,6 +34,7 @@ PRIOR: Final = 5 * MILLI
 RECENT: Final = 30 * MILLI
 RECENT_LEAST: Final = 10 * MILLI
 BASELINE_LEAST: Final = 10 * MILLI
+ODDS_LEAST: Final = 0.01  # so that nothing is certain
 CELL_MAX: Final = 500 * MILLI
 CELLS_MAX: Final = 10_000
 NAMELESS: Final = "none"
@@ -129,6 +131,21 @@ class Success:
             return None
         measure = baseline.quality.get(task_type, baseline.quality.get(""))
         return mine / measure if measure else None
+
+    def counts(self, models: Iterable[str], task_type: str, tier: str) -> Counts | None:
+        """How these models did with such requests, for `correction`: by as much better or worse than what is expected
+        there as they did better or worse than they usually do. None where nothing was scored."""
+        own, usual = _Sum(), _Sum()
+        for model in models:
+            if whole := self._sums.get((model, "", "")):
+                usual.add(whole.value, whole.weight)
+                if cell := self._sums.get((model, task_type, tier)):
+                    own.add(cell.value, cell.weight)
+        if (mine := own.mean) is None or (common := usual.mean) is None or tier not in EXPECTED:
+            return None
+        good = _odds(EXPECTED[tier]) * _odds(mine) / _odds(common)
+        share, weight = good / (1 + good), own.weight / MILLI
+        return Counts(weight * share, weight * (1 - share))
 
     def against_own(self, models: Iterable[str]) -> float | None:
         """How these models did lately, here, over how they usually do: below 0.9 they are worse than they were. None
@@ -251,6 +268,11 @@ class Success:
         for model, task, tier in tuple(self._sums):
             if task and not tier:
                 self._tell(model, task)
+
+
+def _odds(share: float) -> float:
+    share = min(max(share, ODDS_LEAST), 1 - ODDS_LEAST)
+    return share / (1 - share)
 
 
 def _flat(increments: Mapping[Cell, Sequence[int]]) -> Iterator[str | int]:

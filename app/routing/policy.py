@@ -1,14 +1,16 @@
 """The plan: which models may answer a request, in which order, and why. Pure.
 
-Hard rules first (`rules`), then the strategy (`strategies`), then the moment: load, the conversation's own model, a
-rollout, health, and a little chance. A model asked for by name is used as asked, and stands at the head of its own
-`fallback` list. Without a verdict `auto` is local before paid, in the order of the configuration. Models that are
-failing or throttled go to the end, and are never shut out.
+Hard rules first (`rules`), then the strategy (`strategies`), then the moment: load, the conversation's own model,
+health, and a little chance. What a rollout changes of the plan, it changes afterwards (`rollouts.placed`). A model
+asked for by name is used as asked, and stands at the head of its own `fallback` list. Without a verdict `auto` is local
+before paid, in the order of the configuration. Models that are failing or throttled go to the end, and are never shut
+out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from app.core.caller import Caller
@@ -96,10 +98,10 @@ def _routed(strategy: str, case: _Case) -> Plan:
         _preferred(registry, rules, case.verdict),
         side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
     )
-    return _planned(field, question, open_.excluded + excluded(field.left), trigger)
+    return _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
 
 
-def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], trigger: str | None) -> Plan:
+def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], trigger: str | None, size: Size) -> Plan:
     profiles, signals, rules = field.profiles, question.signals, question.rules
     covers = covering(field, question)
     order = ranked(field, covers, question)
@@ -108,12 +110,15 @@ def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], t
         said = [words if each.local else f"emergency; {trigger}" for each, words in zip(profiles, said, strict=True)]
     if signals.load is not idle:
         order = _spread(order, said, field, covers, question)
-    order, arm = _head(order, said, field, signals)
+    loop = field.index(signals.previous) if signals.in_tool_loop else None
+    if loop is not None:
+        said[loop] = "keeps the tool loop's model"
+        order = _first(loop, order)
     candidates = _in_order(field.candidates(order, said), signals.demoted)
     chance = Chance(candidates, 1.0)
     if question.strategy == "adaptive" and question.verdict is not None and signals.previous is None:
         chance = explored(candidates, signals, rules)
-    return _plan(chance, question.strategy, left_out, rules, question.verdict, arm, trigger)
+    return _plan(chance, question.strategy, left_out, rules, question.verdict, size, trigger)
 
 
 def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bool], question: Question) -> list[int]:
@@ -132,22 +137,6 @@ def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bo
         said[other] = "smaller, while the right one is busy"
         order = _first(other, order)
     return order
-
-
-def _head(order: list[int], said: list[str], field: Field, signals: Signals) -> tuple[list[int], str | None]:
-    """Puts first what is not the strategy's to decide: the model of a running tool loop, else that of a rollout. And
-    the arm the request is in: none where its model may not serve."""
-    loop = field.index(signals.previous) if signals.in_tool_loop else None
-    if loop is not None:
-        said[loop] = "keeps the tool loop's model"
-        return _first(loop, order), signals.arm if signals.arm_model in (None, signals.previous) else None
-    if signals.arm_model is None:
-        return order, signals.arm
-    treated = field.index(signals.arm_model)
-    if treated is None:
-        return order, None
-    said[treated] = f"in a rollout; {signals.arm}"
-    return _first(treated, order), signals.arm
 
 
 def _first(index: int, order: list[int]) -> list[int]:
@@ -190,7 +179,7 @@ def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
         for each in field.candidates(range(len(said)), said)
     ]
     chance = Chance(_in_order(candidates, case.signals.demoted), 1.0)
-    return _plan(chance, "named", left_out + excluded(field.left), case.rules, case.verdict)
+    return _plan(chance, "named", left_out + excluded(field.left), case.rules, case.verdict, case.size)
 
 
 def _default(registry: Registry, rules: Rules, request: Request | EmbeddingRequest) -> Card | None:
@@ -225,13 +214,20 @@ def _plan(
     left_out: tuple[Excluded, ...],
     rules: Rules,
     verdict: Verdict | None,
-    arm: str | None = None,
+    size: Size,
     trigger: str | None = None,
 ) -> Plan:
     candidates, probability = chance
-    if not rules.fallback:
-        left_out += tuple(Excluded(other.card.id, "fallback is switched off") for other in candidates[1:])
-        candidates = candidates[:1]
     if all(candidate.card.local for candidate in candidates):
         trigger = None  # it allowed what nobody uses
-    return Plan(tuple(candidates), strategy, left_out, verdict, probability, arm, trigger)
+    tokens = size.prompt, size.completion
+    made = Plan(tuple(candidates), strategy, left_out, verdict, probability, trigger=trigger, tokens=tokens)
+    return made if rules.fallback else alone(made)
+
+
+def alone(plan: Plan) -> Plan:
+    """The plan without anybody to stand in for the first."""
+    first, *others = plan.candidates
+    left_out = tuple(Excluded(other.card.id, "fallback is switched off") for other in others)
+    trigger = None if first.card.local else plan.trigger
+    return replace(plan, candidates=(first,), excluded=plan.excluded + left_out, trigger=trigger)

@@ -22,6 +22,7 @@ STRATEGIES: Final = ("cost", "quality", "privacy", "adaptive")
 AUTO: Final = "auto"
 ALIAS_DEPTH: Final = 8
 NAME_SHOWN: Final = 200
+WILD: Final = frozenset("*?[")
 REMEMBERED_MAX: Final = 512
 
 
@@ -116,7 +117,8 @@ class Registry:
 
     def _not_found(self, model: str) -> ModelNotFound:
         model = model[:NAME_SHOWN]
-        known = [AUTO, *self._by_id, *self._by_name]
+        aliases = [alias for alias, _ in self._aliases if not WILD.intersection(alias)]
+        known = [AUTO, *self._by_id, *self._by_name, *aliases]
         close = list(dict.fromkeys(get_close_matches(model, known, n=3, cutoff=0.5)))
         hint = f"Closest: {', '.join(close)}." if close else "GET /v1/models lists what there is."
         return ModelNotFound(f"The model {model!r} does not exist. {hint}", param="model")

@@ -42,8 +42,7 @@ class Signals:
     in use (above 1: a queue); `first_token` its usual seconds to the first token. `previous` is the full id of the
     model that served the conversation before, `in_tool_loop` that this turn only carries tool results,
     `history_tokens` what a switch would have to be read again. `draw` is chance, 0 to 1, handed in so that plans can be
-    repeated. `emergency` is the trigger that allows paid upstreams under `cloud: emergency`. `arm` names the rollout
-    arm the request is in, `arm_model` the full id of the model that arm puts first, if it is about a model."""
+    repeated. `emergency` is the trigger that allows paid upstreams under `cloud: emergency`."""
 
     demoted: Callable[[Card], str | None] = well
     load: Callable[[Card], float] = idle
@@ -54,8 +53,6 @@ class Signals:
     history_tokens: int = 0
     draw: float = 1.0
     emergency: str | None = None
-    arm: str | None = None
-    arm_model: str | None = None
 
 
 QUIET: Final = Signals()

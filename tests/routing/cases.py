@@ -144,8 +144,6 @@ def some_signals(chance: Random, ids: list[str]) -> Signals:
         history_tokens=chance.choice([0, 50, 2_000]),
         draw=chance.random(),
         emergency=chance.choice([None, "3 local failures in a row"]),
-        arm=chance.choice([None, "canary"]),
-        arm_model=chance.choice([None, None, *ids]),
     )
 
 

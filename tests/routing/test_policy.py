@@ -257,24 +257,6 @@ def test_near_the_threshold_a_conversation_stays_on_its_side(previous: str, firs
     assert ids(routed(0.6, Signals(previous=previous), Rules(threshold=0.6)))[0] == first
 
 
-def test_a_rollout_puts_its_model_first_where_it_may_serve() -> None:
-    arm = Signals(arm="canary", arm_model="claude/large")
-    made = routed(0.1, arm)
-    assert (ids(made)[0], made.arm) == ("claude/large", "canary")
-    assert made.candidates[0].reason == "in a rollout; canary"
-    private = routed(0.1, arm, request=chat(terms=terms(local_only=True)))
-    assert (ids(private)[0], private.arm) == ("ollama/small", None)
-    assert routed(0.1, Signals(arm="control")).arm == "control"
-
-
-def test_a_rollout_does_not_break_into_a_tool_loop() -> None:
-    """And what it did not change is not counted as its."""
-    made = routed(0.1, Signals(previous="gpu/medium", in_tool_loop=True, arm="canary", arm_model="claude/large"))
-    assert (ids(made)[0], made.arm) == ("gpu/medium", None)
-    own = routed(0.1, Signals(previous="claude/large", in_tool_loop=True, arm="canary", arm_model="claude/large"))
-    assert (ids(own)[0], own.arm) == ("claude/large", "canary")
-
-
 # --- routing off, and models by name --------------------------------------------------------------------------------
 
 
