@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():  # a client may leave amid many writes
             self._transport.write(data)
 
     def drop(self, *, reset: bool = False) -> None:
