@@ -25,6 +25,7 @@ from app.api.inbound import Receive, Scope, Send
 from app.api.models import models_router
 from app.api.reply import Pace
 from app.api.rollouts import rollouts_router
+from app.api.route import Peek, RouteEndpoint
 from app.api.upstreams import upstreams_router
 from app.config.schema import Model
 from app.config.settings import Settings
@@ -189,7 +190,14 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             upstreams_router(door, routed.operations),
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
         ]
-        front = _front(settings, door, gateway, metrics, routers)
+        front = _front(
+            settings,
+            door,
+            gateway,
+            metrics,
+            routers,
+            lambda request, caller: routed.planning.peek(request, caller, gateway.registry),
+        )
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
         yield front
 
@@ -258,7 +266,9 @@ async def _discover(
     return discovery
 
 
-def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, routers: Sequence[APIRouter]) -> Front:
+def _front(
+    settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, routers: Sequence[APIRouter], peek: Peek
+) -> Front:
     bounds, pace = settings.limits, settings.streaming
     limits = Limits(bounds.body_bytes, bounds.messages, bounds.tools, bounds.depth)
     timing = Pace(pace.commit_after, pace.ping, pace.send_timeout)
@@ -267,6 +277,7 @@ def _front(settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, r
             ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error, "chat"
         ),
         "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error, "embeddings"),
+        "/v1/route": TokenPath(RouteEndpoint(door, peek, chat, limits), chat.write_error, "route"),
     }
     return Front(
         paths,

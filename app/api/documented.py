@@ -72,6 +72,43 @@ EMBEDDINGS: Final[Json] = {
 }
 
 
+ROUTED: Final[Json] = {
+    "type": "object",
+    "description": "Which model would answer, and why. What is not known is null.",
+    "properties": {
+        "score": {"type": ["number", "null"], "description": "How hard the request looks, 0 to 1."},
+        "tier": {"type": ["string", "null"], "description": "simple, moderate, complex or very_complex."},
+        "task_type": {"type": ["string", "null"]},
+        "confidence": {"type": ["number", "null"]},
+        "strategy": {"type": "string"},
+        "model": {"type": "string", "description": "The one that would be asked first."},
+        "memory_hits": {"type": "integer"},
+        "explanation": {"type": "string", "description": "The same in words."},
+        "candidates": {
+            "type": "array",
+            "description": "In the order in which they would be tried.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "model": {"type": "string"},
+                    "cost_usd": {"type": ["number", "null"]},
+                    "latency_ms": {"type": ["integer", "null"], "description": "To the first token."},
+                    "predicted": {"type": ["number", "null"], "description": "Success to expect, 0 to 1."},
+                    "reason": {"type": "string"},
+                },
+            },
+        },
+        "excluded": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"model": {"type": "string"}, "reason": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
 def document_token_paths(app: FastAPI) -> None:
     """Adds them to the document FastAPI makes."""
     made = app.openapi
@@ -80,6 +117,7 @@ def document_token_paths(app: FastAPI) -> None:
         document = made()
         document["paths"].setdefault("/v1/chat/completions", {"post": _chat()})
         document["paths"].setdefault("/v1/embeddings", {"post": _embeddings()})
+        document["paths"].setdefault("/v1/route", {"post": _route()})
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -96,6 +134,11 @@ def _chat() -> Json:
 def _embeddings() -> Json:
     reply = {"application/json": {"schema": {"type": "object", "description": "OpenAI's list of embeddings."}}}
     return _operation("Embed texts", "embeddings", EMBEDDINGS, reply)
+
+
+def _route() -> Json:
+    reply = {"application/json": {"schema": ROUTED}}
+    return _operation("Say which model would answer a chat request, and why; nothing is called", "chat", CHAT, reply)
 
 
 def _operation(summary: str, tag: str, body: Json, reply: Json) -> Json:

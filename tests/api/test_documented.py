@@ -17,7 +17,7 @@ from app.wire import chat, embeddings
 from app.wire.codec import Limits
 from tests.api.wire import Wire
 
-PATHS = ("/v1/chat/completions", "/v1/embeddings")
+PATHS = ("/v1/chat/completions", "/v1/embeddings", "/v1/route")
 
 
 @pytest.fixture
@@ -53,7 +53,8 @@ def test_the_examples_work(document: Any) -> None:
             operation(document, path)["requestBody"]["content"]["application/json"]["schema"]["example"]
         )
 
-    assert chat.read_request(example(PATHS[0]), Terms("r", "r"), Limits()).model == "auto"
+    for path in (PATHS[0], PATHS[2]):
+        assert chat.read_request(example(path), Terms("r", "r"), Limits()).model == "auto"
     assert embeddings.read_request(example(PATHS[1]), Terms("r", "r")).model == "tierway/static"
 
 
