@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
 from app.core.events import Usage
-from app.core.outcome import Ask
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
 from app.core.request import EmbeddingRequest, Request
@@ -138,18 +138,19 @@ class Exchange:
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
             trace_id=_trace_id(terms.trace_parent),
-            noticed=None if self.noticing is None or self.first_content is None else self.noticing.noticed(),
-            ask=self._ask(),
             consent=self.caller.store_content,
             retention_days=self.caller.retention_days,
             plan=plan,
         )
 
-    def _ask(self) -> Ask | None:
-        if not isinstance(self.request, Request) or self.planned is None:
-            return None
-        read = self.planned.read
-        return ask_of(self.request, self.caller.key_id, read.text, read.vector)
+    def looked_back(self, record: Record) -> Record:
+        """The record with what can be learnt from it. This costs more than the rest, and nobody should wait for it."""
+        request, planned = self.request, self.planned
+        if not isinstance(request, Request) or planned is None:
+            return record
+        noticed = None if self.noticing is None or self.first_content is None else self.noticing.noticed()
+        ask = ask_of(request, self.caller.key_id, planned.read.text, planned.read.vector)
+        return replace(record, noticed=noticed, ask=ask)
 
     @property
     def streams(self) -> bool:
@@ -160,6 +161,24 @@ class Exchange:
             return 200
         began = self.streams and self.first_content is not None
         return 200 if began and not isinstance(self.error, ClientGone) else self.error.status
+
+
+def refusal(endpoint: str, request_id: str, error: GatewayError, started_at: float, seconds: float) -> Record:
+    """The record of what was refused before it became a request."""
+    return Record(
+        request_id=request_id,
+        parent_id=None,
+        root_id=request_id,
+        depth=0,
+        endpoint=endpoint,
+        model_requested="",
+        stream=False,
+        status=error.status,
+        started_at=started_at,
+        seconds=seconds,
+        overhead_seconds=seconds,
+        error_code=error.code,
+    )
 
 
 def _outcome(error: BaseException | None) -> tuple[str, str | None]:

@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import NamedTuple
 
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import GatewayError
-from app.core.events import Event, Fault, Usage, is_content
-from app.core.money import Tokens
+from app.core.events import Event, Fault, is_content
 from app.core.plan import Candidate
-from app.core.record import Record, Served
-from app.core.request import EmbeddingRequest, Embeddings, Request
-from app.core.tokens import estimate
+from app.core.request import EmbeddingRequest, Request
 from app.core.upstream import Upstream
 from app.gateway.attempts import Attempts
-from app.gateway.exchange import Exchange
+from app.gateway.embeddings import Embedded, after, commits, replies, usage_of
+from app.gateway.exchange import Exchange, refusal
 from app.gateway.planning import Planned
-from app.gateway.relay import relay, settled_usage, size
+from app.gateway.relay import relay, settled_usage
 from app.gateway.settle import Settlement
 from app.gateway.shadow import Tap
 from app.gateway.stages import Planner, Prepare, Repeat, as_it_came, never_again
 from app.routing.registry import Registry
-
-
-class Embedded(NamedTuple):
-    reply: Embeddings
-    served: Served
-    usage: Usage
 
 
 class Gateway:
@@ -78,30 +69,21 @@ class Gateway:
         exchange = Exchange(caller, request, "embeddings", self._clock)
         with self._settled(exchange):
             exchange.planned = self._planner(request, caller, self.registry)
-            replies = self._attempts.walk(exchange, lambda chosen: self._embed(chosen, request), _always, _unreachable)
-            async with contextlib.aclosing(replies):
-                async for reply in replies:
-                    exchange.usage = _embedding_usage(reply, request)
+            walk = self._attempts.walk(
+                exchange,
+                lambda chosen: replies(self.upstreams[chosen.card.upstream], request, chosen.card),
+                commits,
+                after,
+            )
+            async with contextlib.aclosing(walk):
+                async for reply in walk:
+                    exchange.usage = usage_of(reply, request)
                     embedded = Embedded(reply, exchange.served(), settled_usage(exchange))
         return embedded
 
     def refused(self, endpoint: str, request_id: str, error: GatewayError, seconds: float) -> None:
         """Records what was refused before it became a request: a wrong key, a body that is no JSON."""
-        record = Record(
-            request_id=request_id,
-            parent_id=None,
-            root_id=request_id,
-            depth=0,
-            endpoint=endpoint,
-            model_requested="",
-            stream=False,
-            status=error.status,
-            started_at=self._clock.now() - seconds,
-            seconds=seconds,
-            overhead_seconds=seconds,
-            error_code=error.code,
-        )
-        self._settlement.tell(record)
+        self._settlement.tell(refusal(endpoint, request_id, error, self._clock.now() - seconds, seconds))
 
     def _stream(self, candidate: Candidate, exchange: Exchange) -> AsyncGenerator[Event, None]:
         assert isinstance(exchange.request, Request) and exchange.plan is not None
@@ -117,9 +99,6 @@ class Gateway:
             if tap is not None:
                 tap.close()
 
-    async def _embed(self, candidate: Candidate, request: EmbeddingRequest) -> AsyncGenerator[Embeddings, None]:
-        yield await self.upstreams[candidate.card.upstream].embed(request, candidate.card)
-
     @contextlib.contextmanager
     def _settled(self, exchange: Exchange) -> Iterator[None]:
         """Settles the exchange exactly once, however its body ends."""
@@ -129,21 +108,3 @@ class Gateway:
             self._settlement.close(exchange, error)
             raise
         self._settlement.close(exchange, None)
-
-
-def _always(reply: Embeddings) -> bool:
-    return True
-
-
-def _unreachable(error: GatewayError) -> Embeddings:
-    raise AssertionError("an embedding is one item, which nothing can come after") from error
-
-
-def _embedding_usage(reply: Embeddings, request: EmbeddingRequest) -> Usage:
-    if reply.prompt_tokens is not None:
-        return Usage(Tokens(prompt=reply.prompt_tokens))
-    return Usage(Tokens(prompt=sum(map(_tokens, request.inputs))), estimated=True)
-
-
-def _tokens(text: str | tuple[int, ...]) -> int:
-    return estimate(size(text)) if isinstance(text, str) else len(text)

@@ -32,13 +32,17 @@ class Settlement:
             exchange.error = _as_error(error)
         if exchange.usage is not None or exchange.first_content is not None:
             settled_usage(exchange)  # again, if the answer came that far: what was used is billed however it ended
-        self.tell(exchange.record())
+        self.tell(exchange.record(), exchange)
 
-    def tell(self, record: Record) -> None:
+    def tell(self, record: Record, exchange: Exchange | None = None) -> None:
         """Gives the record to every reader, in a task of its own."""
-        self._tasks.spawn(self._settle(record), f"settle {record.request_id}")
+        self._tasks.spawn(self._settle(record, exchange), f"settle {record.request_id}")
 
-    async def _settle(self, record: Record) -> None:
+    async def _settle(self, record: Record, exchange: Exchange | None) -> None:
+        try:
+            record = record if exchange is None else exchange.looked_back(record)
+        except Exception as error:  # noqa: BLE001 - what is learnt is not worth a record
+            self._on_error(f"settle {record.request_id}", error)
         for reader in self._readers:
             try:
                 reader(record)

@@ -15,7 +15,8 @@ from app.core.events import Event, Finish, Start, Text, Usage
 from app.core.money import Tokens
 from app.core.record import Served
 from app.core.request import EmbeddingRequest, Request, Terms
-from app.gateway.gateway import Embedded, Gateway
+from app.gateway.embeddings import Embedded
+from app.gateway.gateway import Gateway
 from app.wire import chat
 from app.wire.codec import Limits
 

@@ -147,10 +147,12 @@ def test_only_attempts_are_tried_again(each: type[GatewayError]) -> None:
 
 
 def test_clients_do_not_retry_what_was_already_retried() -> None:
-    """Official clients retry 5xx by themselves, which would multiply the gateway's own tries."""
+    """Official clients retry 5xx by themselves, which would multiply the gateway's own tries; and 429, which for a
+    budget that is spent helps nobody."""
     assert {each.__name__ for each in CLASSES if each.client_may_retry is False} == {
         "UpstreamFailed",
         "UpstreamTimeout",
+        "BudgetExceeded",
     }
     assert not [each for each in CLASSES if each.client_may_retry is True]
 

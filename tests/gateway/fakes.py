@@ -13,7 +13,13 @@ from app.core.events import Event, Finish, Start, Text, Usage
 from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
 from app.core.request import EmbeddingRequest, Embeddings, Request
+from app.core.verdict import Verdict
 from app.gateway.exchange import Exchange
+from app.gateway.planning import Planned
+from app.routing.policy import plan
+from app.routing.registry import Registry
+from app.routing.rules import Rules
+from app.routing.signals import Signals
 from app.upstreams.health import Health
 from tests.core.nouns import chat
 
@@ -121,8 +127,24 @@ def exchange_of(
 ) -> Exchange:
     """An exchange whose plan is these models in order; without any, one that has no plan yet."""
     exchange = Exchange(caller, request or chat(), "chat", clock or ManualClock())
-    exchange.plan = planned(*cards) if cards else None
+    exchange.planned = Planned(planned(*cards)) if cards else None
     return exchange
+
+
+class PlainPlanner:
+    """Plans by the rules alone, and remembers who it was told answered."""
+
+    def __init__(self, demoted: Callable[[Card], str | None], verdict: Verdict | None = None) -> None:
+        self._demoted = demoted
+        self._verdict = verdict
+        self.told: list[tuple[bytes | None, str]] = []
+
+    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
+        made = plan(request, caller, registry, Rules(), Signals(self._demoted), self._verdict)
+        return Planned(made, conversation=request.id.encode())
+
+    def answered(self, planned: Planned, model: str) -> None:
+        self.told.append((planned.conversation, model))
 
 
 def move(exchange: Exchange, seconds: float) -> None:

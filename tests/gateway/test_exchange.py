@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from app.core.caller import Caller
+from app.core.caller import ANONYMOUS, Caller
 from app.core.clock import ManualClock
 from app.core.errors import (
     Broken,
@@ -20,11 +20,15 @@ from app.core.errors import (
     Throttled,
     UpstreamFailed,
 )
-from app.core.events import Usage
+from app.core.events import Text, Usage
+from app.core.messages import Message, TextPart
 from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
-from app.gateway.exchange import DEADLINE_SECONDS, Exchange
+from app.core.verdict import Verdict
+from app.gateway.exchange import DEADLINE_SECONDS, Exchange, refusal
+from app.gateway.planning import Planned
+from app.gateway.reading import UNREAD, Read
 from tests.core.nouns import card, chat, embedding, paid, terms
 from tests.gateway.fakes import exchange_of, move
 
@@ -74,6 +78,16 @@ def test_what_the_gateway_added_is_what_no_upstream_took() -> None:
     assert (record.seconds, record.overhead_seconds) == (5.25, 0.25)
 
 
+def test_a_pause_between_attempts_is_not_the_gateways_own_work() -> None:
+    """Else every retry looks like a slow gateway."""
+    exchange = exchange_of(QWEN)
+    attempt(exchange, 0, Throttled("429"), 1.0)
+    exchange.waits(2.0)
+    move(exchange, 2.5)
+    attempt(exchange, 0, None, 1.0)
+    assert (exchange.record().seconds, exchange.record().overhead_seconds) == (4.5, 0.5)
+
+
 def test_time_left_counts_to_the_callers_deadline_and_not_below_zero() -> None:
     """A negative wait would be a wait of none, over and over."""
     clock = ManualClock()
@@ -87,6 +101,7 @@ def test_time_left_counts_to_the_callers_deadline_and_not_below_zero() -> None:
 
 # --- who answers for whom -------------------------------------------------------------------------------------------
 
+SIMPLE = Verdict(0.2, 0.9, "docs", "v1")
 NAMED = (Candidate(OPUS, "asked for by name"), Candidate(BACKUP, "fallback", stands_in_for="claude/opus"))
 
 
@@ -105,7 +120,7 @@ NAMED = (Candidate(OPUS, "asked for by name"), Candidate(BACKUP, "fallback", sta
 def test_a_stand_in_says_for_whom(candidates: tuple[Candidate, ...], place: int, stands_in_for: str | None) -> None:
     """Never silently; and the model that was asked for stands in for nobody, even when it was tried last."""
     exchange = exchange_of(QWEN)
-    exchange.plan = Plan(candidates, "cost")
+    exchange.planned = Planned(Plan(candidates, "cost"))
     exchange.attempt_begins(candidates[place])
     assert exchange.stands_in_for == stands_in_for
     assert exchange.served().fallback == stands_in_for
@@ -121,11 +136,23 @@ def test_served_says_who_answers_and_why() -> None:
     own = terms(session="s-1")
     simulated = replace(OPUS, simulated=True)
     exchange = exchange_of(QWEN, request=chat(terms=own))
-    exchange.plan = Plan((Candidate(QWEN, "local"), Candidate(simulated, "it can")), "cost", tier="simple", score=0.2)
+    made = Plan((Candidate(QWEN, "local"), Candidate(simulated, "it can")), "cost", verdict=SIMPLE)
+    exchange.planned = Planned(made)
     attempt(exchange, 0, Broken("reset"))
-    exchange.attempt_begins(exchange.plan.candidates[1])
+    exchange.attempt_begins(made.candidates[1])
+    exchange.defaults = ("temperature", "max_tokens")
     assert exchange.served() == Served(
-        "req-1", "claude/opus", "claude", "it can", 2, "simple", 0.2, "gpu/qwen", "s-1", simulated=True
+        "req-1",
+        "claude/opus",
+        "claude",
+        "it can",
+        2,
+        "simple",
+        0.2,
+        "gpu/qwen",
+        "s-1",
+        ("temperature", "max_tokens"),
+        simulated=True,
     )
 
 
@@ -143,9 +170,10 @@ def test_a_record_holds_everything_the_request_was() -> None:
         agent="qe-1",
         trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
-    caller = Caller(key_id="key-1", tenant="acme")
+    caller = Caller(key_id="key-1", tenant="acme", store_content="training", retention_days=30)
     exchange = exchange_of(QWEN, request=chat("auto", stream=True, terms=own), caller=caller, clock=ManualClock(50.0))
-    exchange.plan = Plan((Candidate(QWEN, "local"), Candidate(OPUS, "it can")), "cost", tier="simple", score=0.2)
+    made = Plan((Candidate(QWEN, "local"), Candidate(OPUS, "it can")), "cost", verdict=SIMPLE)
+    exchange.planned = Planned(made)
     attempt(exchange, 0, Broken("reset"), 1.0)
     exchange.first_content = exchange.started + 1.5
     attempt(exchange, 1, None, 1.0)
@@ -186,6 +214,11 @@ def test_a_record_holds_everything_the_request_was() -> None:
         "client_gone": False,
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
         "flags": {},
+        "plan": made,
+        "noticed": None,
+        "ask": None,
+        "consent": "training",
+        "retention_days": 30,
     }
     record = exchange.record()
     assert {field.name: getattr(record, field.name) for field in fields(Record)} == expected
@@ -231,3 +264,52 @@ def test_an_embedding_is_never_a_stream() -> None:
     exchange.error = Broken("reset")
     assert not exchange.streams
     assert (exchange.record().stream, exchange.record().status) == (False, 502)
+
+
+# --- what can be learnt from it -------------------------------------------------------------------------------------
+
+
+def answered(text: str, read: Read = UNREAD, caller: Caller = ANONYMOUS) -> Record:
+    """The record of a chat that was answered with this text, once it has been looked back at."""
+    exchange = exchange_of(QWEN, request=chat(messages=(Message("user", (TextPart("What is 2+2?"),)),)), caller=caller)
+    assert exchange.noticing is not None and exchange.plan is not None
+    exchange.planned = Planned(exchange.plan, read)
+    exchange.noticing.see(Text(text))
+    exchange.first_content = exchange.started
+    return exchange.looked_back(exchange.record())
+
+
+def test_what_was_seen_of_an_answer_is_learnt_from() -> None:
+    """Without it a model that refuses everything looks as good as any."""
+    refused, kind = answered("I'm sorry, but I can't help with that.").noticed, answered("It is 4.").noticed
+    assert refused is not None and kind is not None
+    assert (refused.refused, kind.refused) == (True, False)
+
+
+def test_who_asked_what_is_remembered_without_its_words() -> None:
+    """Asking again tells that the first answer was no good, but only if it is the same caller's."""
+    mine, yours = answered("4", caller=Caller(key_id="a")).ask, answered("4", caller=Caller(key_id="b")).ask
+    assert mine is not None and yours is not None
+    assert (mine.same, mine.place == yours.place) == (yours.same, False)
+    stripped = answered("4", Read(text="2+2?", vector=[1.0, 0.0])).ask
+    assert stripped is not None
+    assert stripped.same != mine.same and stripped.vector and not mine.vector
+
+
+def test_what_never_began_or_is_no_chat_teaches_nothing() -> None:
+    for exchange in (exchange_of(), exchange_of(QWEN, request=embedding())):
+        record = exchange.record()
+        assert exchange.looked_back(record) is record
+    silent = exchange_of(QWEN)
+    assert silent.looked_back(silent.record()).noticed is None
+
+
+def test_a_refusal_at_the_door_is_a_record() -> None:
+    record = refusal("chat", "req-9", ModelNotFound("none"), 50.0, 0.25)
+    assert (record.request_id, record.root_id, record.status, record.error_code) == (
+        "req-9",
+        "req-9",
+        404,
+        "model_not_found",
+    )
+    assert (record.started_at, record.seconds, record.overhead_seconds, record.plan) == (50.0, 0.25, 0.25, None)

@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from app.core.caller import ANONYMOUS, Caller
-from app.core.card import Ability
+from app.core.card import Ability, Card
 from app.core.clock import ManualClock
 from app.core.errors import Broken, GatewayError, ModelNotAllowed, ModelNotFound, Refused, Rejected, UpstreamFailed
 from app.core.events import Event, Fault, Finish, Start, Text, Usage, fold
 from app.core.money import FREE, Price, Tokens
+from app.core.plan import Plan
 from app.core.record import Record
-from app.core.request import Embeddings
+from app.core.request import Embeddings, Request
 from app.core.tasks import TaskOwner
+from app.core.verdict import Verdict
 from app.gateway.attempts import Attempts
-from app.gateway.gateway import Embedded, Gateway
+from app.gateway.embeddings import Embedded
+from app.gateway.gateway import Gateway
 from app.gateway.settle import Settlement
-from app.routing.policy import Rules, plan
+from app.gateway.shadow import Tap
 from app.routing.registry import Registry
 from tests.core.nouns import card, chat, embedding, paid
-from tests.gateway.fakes import FakeUpstream, Script, Step, Told, good, start
+from tests.gateway.fakes import FakeUpstream, PlainPlanner, Script, Step, Told, good, start
 
 QWEN = card("gpu/qwen", price=FREE)
 OPUS = paid("claude/opus", price=Price(1_000, 2_000, 0, 0, 0))
+VERDICT = Verdict(0.2, 0.9, "docs", "v1")
 EMBEDDER = card("gpu/embedder", abilities=frozenset({Ability.EMBEDDINGS}), price=Price(1_000, 0, 0, 0, 0))
 
 
@@ -36,6 +42,7 @@ class House:
     def __init__(self, gpu: Sequence[Step] | Script = (), claude: Sequence[Step] | Script = ()) -> None:
         self.gpu = FakeUpstream("gpu", script=_script(gpu))
         self.claude = FakeUpstream("claude", local=False, script=_script(claude))
+        self.prepared: list[tuple[str, str | None]] = []
         self.records: list[Record] = []
         self.errors: list[tuple[str, BaseException]] = []
         clock = ManualClock()
@@ -43,14 +50,14 @@ class House:
         self.tasks = TaskOwner(self._on_error)
         settlement = Settlement([self.records.append], self.tasks, self._on_error)
         attempts = Attempts(self.health, sleep=lambda seconds: asyncio.sleep(0))
-        self.gateway = Gateway(
-            lambda request, caller, registry: plan(request, caller, registry, Rules(), self.health.demoted),
-            attempts,
-            settlement,
-            clock,
-        )
+        self.planner = PlainPlanner(self.health.demoted, VERDICT)
+        self.gateway = Gateway(self.planner, attempts, settlement, clock, prepare=self._prepare)
         self.gateway.registry = Registry([QWEN, OPUS, EMBEDDER])
         self.gateway.upstreams = {"gpu": self.gpu, "claude": self.claude}
+
+    def _prepare(self, request: Request, card: Card, task_type: str | None) -> tuple[Request, tuple[str, ...]]:
+        self.prepared.append((card.id, task_type))
+        return replace(request, max_tokens=100 + len(self.prepared)), ("max_tokens",)
 
     def _on_error(self, where: str, error: BaseException) -> None:
         self.errors.append((where, error))
@@ -232,6 +239,70 @@ async def test_a_usage_that_nobody_told_is_marked() -> None:
     assert (await house.record()).usage_estimated
 
 
+# --- what others add to it ------------------------------------------------------------------------------------------
+
+
+async def test_defaults_are_filled_in_for_the_model_that_is_asked_and_are_told() -> None:
+    """Each fallback gets its own, made from what the caller sent and not from what the model before it got."""
+    house = House([Refused("no")], good())
+    answer = fold(await house.ask())
+    assert house.prepared == [("gpu/qwen", "docs"), ("claude/opus", "docs")]
+    assert [asked.max_tokens for asked in house.gpu.asked + house.claude.asked if isinstance(asked, Request)] == [
+        101,
+        102,
+    ]
+    assert answer.start.served is not None
+    assert answer.start.served.defaults == ("max_tokens",)
+
+
+async def test_who_answered_a_conversation_is_told_once_it_went_well() -> None:
+    """The next turn goes to the same model, whose cache has the history; never to one that failed."""
+    house = House([Refused("no")], good())
+    await house.ask()
+    assert house.planner.told == [(b"req-1", "claude/opus")]
+    broken = House([start(), Text("x"), Broken("reset")], good())
+    await broken.ask()
+    assert broken.planner.told == []
+    left = House(good(), good())
+    events = left.gateway.answer(ANONYMOUS, chat(stream=True))
+    await anext(events)
+    await events.aclose()
+    assert left.planner.told == []
+
+
+class FakeTap:
+    """Sees an answer, as a shadow's tap does."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+        self.closed = 0
+
+    def add(self, event: Event) -> None:
+        self.seen.append(event)
+
+    def close(self) -> bool:
+        self.closed += 1
+        return True
+
+
+@pytest.mark.parametrize(("steps", "closed"), [(good(), 1), ([start(), Text("x"), Broken("reset")], 0)])
+async def test_a_shadow_sees_what_the_caller_got_and_follows_only_a_whole_answer(
+    steps: list[Step], closed: int
+) -> None:
+    house, tap = House(steps), FakeTap()
+    asked: list[tuple[Caller, str, Plan]] = []
+
+    def repeat(caller: Caller, request: Request, made: Plan) -> Tap | None:
+        asked.append((caller, request.id, made))
+        return cast(Tap, tap)
+
+    house.gateway.repeat = repeat
+    assert tap.seen == await house.ask()
+    assert tap.closed == closed
+    ((caller, request_id, made),) = asked
+    assert (caller, request_id, made.candidates[0].card) == (ANONYMOUS, "req-1", QWEN)
+
+
 # --- embeddings -----------------------------------------------------------------------------------------------------
 
 
@@ -251,16 +322,11 @@ async def test_an_embedding_takes_the_same_way() -> None:
     assert [attempt.outcome for attempt in record.attempts] == ["ok"]
 
 
-@pytest.mark.parametrize(
-    ("inputs", "tokens"),
-    [(("a" * 8, "b" * 5), 4), (("模型会选择",), 4), (((1, 2, 3, 4), (5,)), 5), (("",), 0)],
-)
-async def test_what_an_upstream_does_not_count_is_estimated(inputs: tuple[str, ...], tokens: int) -> None:
-    """From bytes where there is text; token lists are counted exactly."""
+async def test_what_an_upstream_does_not_count_is_estimated() -> None:
     house = House()
-    await embedded(house, *inputs)
+    await embedded(house, "a" * 8, "b" * 5)
     record = await house.record()
-    assert (record.tokens, record.usage_estimated) == (Tokens(prompt=tokens), True)
+    assert (record.tokens, record.usage_estimated) == (Tokens(prompt=4), True)
 
 
 async def test_an_embedder_that_fails_is_an_error() -> None:

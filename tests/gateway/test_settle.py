@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from app.core.errors import Broken, ClientGone, InternalError, ModelNotFound
-from app.core.events import Usage
+from app.core.events import Text, Usage
 from app.core.money import Price, Tokens
+from app.core.outcome import Noticed
 from app.core.record import Record
 from app.core.tasks import TaskOwner
 from app.gateway.exchange import Exchange
+from app.gateway.noticing import Noticing
 from app.gateway.settle import Settlement
 from tests.core.nouns import chat, embedding, paid
 from tests.gateway.fakes import exchange_of
@@ -148,3 +150,40 @@ async def test_the_first_error_stays_when_nothing_ended_it_early() -> None:
     exchange.error = Broken("reset")
     record = await Office().close(exchange)
     assert (record.status, record.error_code) == (200, "upstream_failed")
+
+
+async def test_what_is_learnt_from_an_answer_is_worked_out_after_the_reply() -> None:
+    """It may take milliseconds of a long answer, which nobody should wait for."""
+    office, exchange = Office(), under_way()
+    looked = watch(exchange)
+    office.settlement.close(exchange, None)
+    assert looked == []
+    await office.tasks.drain(1.0)
+    assert len(looked) == 1
+    noticed = office.records[0].noticed
+    assert noticed is not None and not noticed.bare
+
+
+async def test_an_answer_that_cannot_be_looked_at_is_recorded_all_the_same() -> None:
+    """A bug in what is optional must not lose a bill."""
+    office, exchange = Office(), under_way()
+    watch(exchange, ValueError("strange text"))
+    record = await office.close(exchange)
+    assert (record.status, record.noticed) == (200, None)
+    assert [(where, type(error)) for where, error in office.errors] == [("settle req-1", ValueError)]
+
+
+def watch(exchange: Exchange, error: Exception | None = None) -> list[Noticing]:
+    """Notes when an answer is looked back at; makes it fail."""
+    looked: list[Noticing] = []
+
+    class Watched(Noticing):
+        def noticed(self) -> Noticed | None:
+            looked.append(self)
+            if error is not None:
+                raise error
+            return super().noticed()
+
+    exchange.noticing = Watched(exchange.request)
+    exchange.noticing.see(Text("It is 4."))
+    return looked
