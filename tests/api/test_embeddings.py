@@ -13,7 +13,7 @@ from app.api.auth import Door
 from app.api.embeddings import EmbeddingsEndpoint
 from app.core.errors import InvalidValue, ModelNotFound, RequestTooLarge
 from app.core.request import EmbeddingRequest, Embeddings
-from app.gateway.gateway import Embedded
+from app.gateway.embeddings import Embedded
 from app.wire.codec import Limits
 from tests.api.test_auth import Ring
 from tests.api.wire import Scripted, Wire, beside, served, soon, usage

@@ -292,8 +292,8 @@ async def test_a_shadow_sees_what_the_caller_got_and_follows_only_a_whole_answer
     house, tap = House(steps), FakeTap()
     asked: list[tuple[Caller, str, Plan]] = []
 
-    def repeat(caller: Caller, request: Request, made: Plan) -> Tap | None:
-        asked.append((caller, request.id, made))
+    def repeat(caller: Caller, request: Request, plan: Plan) -> Tap | None:
+        asked.append((caller, request.id, plan))
         return cast(Tap, tap)
 
     house.gateway.repeat = repeat
