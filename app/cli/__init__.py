@@ -9,13 +9,15 @@ from app import __version__
 from app.cli.check import check
 from app.cli.keys import keys
 from app.cli.models import models
+from app.cli.replay import replay_command
 from app.cli.route import route
 from app.cli.serve import serve
 from app.cli.simulate import simulate
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"]}, commands=[serve, check, models, route, simulate, keys]
+    context_settings={"help_option_names": ["-h", "--help"]},
+    commands=[serve, check, models, route, replay_command, simulate, keys],
 )
 @click.version_option(__version__, prog_name="tierway")
 def main() -> None:

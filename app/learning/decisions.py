@@ -242,8 +242,13 @@ class Decisions:
 
     async def training(self, day: str) -> tuple[Remembered, ...]:
         """The rows of one day of the log (2026-11-20, UTC): a fair sample of it. Raises `StoreUnavailable`."""
-        rows = await self._store.call("HVALS", layout.key("training", day), again=True)
-        return tuple(row for data in rows if (row := decision.read_row(data)) is not None)
+        return await training_rows(self._store, day)
+
+
+async def training_rows(store: Store, day: str) -> tuple[Remembered, ...]:
+    """`Decisions.training`, for who has nothing but the store."""
+    rows = await store.call("HVALS", layout.key("training", day), again=True)
+    return tuple(row for data in rows if (row := decision.read_row(data)) is not None)
 
 
 async def _all(calls: Iterable[Awaitable[int | None]]) -> list[int | None]:

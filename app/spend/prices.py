@@ -32,7 +32,7 @@ CUSTOMERS_NAME_MODELS: Final = frozenset({"azure", "modal"})
 def price_of(upstream: UpstreamSettings, model: str, override: PriceOverride | None, now: float) -> Price | None:
     """The price of `model`, under the upstream's own name for it, at `now` (seconds since 1970); None is unknown."""
     if override is not None:
-        return _overridden(override)
+        return overridden(override)
     if upstream.local:
         return FREE
     provider = _provider(upstream)
@@ -40,7 +40,8 @@ def price_of(upstream: UpstreamSettings, model: str, override: PriceOverride | N
     return _listed(info, datetime.fromtimestamp(now, UTC)) if info else None
 
 
-def _overridden(said: PriceOverride) -> Price:
+def overridden(said: PriceOverride) -> Price:
+    """The price that somebody wrote down; what is not said of caches is assumed high."""
     write = said.input * CACHE_WRITE_FACTOR if said.cache_write is None else said.cache_write
     return Price(
         input=per_million(said.input),
