@@ -107,7 +107,8 @@ def _prices(path: Path) -> Mapping[str, Price]:
         fail("\n".join(map(str, problems)), status=2)
     prices = {id_: overridden(model.price) for id_, model in file.models.items() if model.price is not None}
     if not prices:
-        fail(f"{path} names no price. It needs some like: models: {{claude/opus: {{price: {{input: 4, output: 20}}}}}}")
+        example = "models: {claude/opus: {price: {input: 4, output: 20}}}"
+        fail(f"{path} names no price. It needs some like: {example}", status=2)
     return prices
 
 
