@@ -155,7 +155,7 @@ class Routed:
         return not local or any(found.error is None for found in local)
 
     def _is_free(self, model: str) -> bool:
-        card = self._basis.gateway().registry.find(model).card
+        card = self._basis.gateway().registry.lookup(model)  # None also for a name that is offered more than once
         return card is not None and self.traffic.load(card) < SHADOW_LOAD_MOST
 
     def _scored(self, record: Record) -> None:
@@ -176,9 +176,9 @@ def _emergencies(record: Record) -> None:
         log.warning("emergency cloud", trigger=record.plan.trigger, model=record.model, request_id=record.request_id)
 
 
-def _classifier() -> Classifier | None:
+def _classifier(load: Callable[[], Classifier] = Classifier.load) -> Classifier | None:
     try:
-        return Classifier.load()
+        return load()
     except (WeightsUnusable, OSError) as error:
         log.warning("there is no classifier; auto goes by the order of the configuration", why=str(error))
         return None

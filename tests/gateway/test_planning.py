@@ -1,7 +1,8 @@
-"""What the operator and the flags decide reaches the plan."""
+"""What the operator, the flags, rollouts and the past decide reaches the plan."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,24 @@ from app.config.settings import FlagSettings
 from app.core.caller import ANONYMOUS, Caller
 from app.core.card import Card
 from app.core.errors import GatewayError, Unavailable
+from app.core.messages import Message
+from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
+from app.core.verdict import Verdict
 from app.flags import Flags, is_in_share
-from app.gateway.planning import Planning
+from app.gateway.conversations import Conversations
+from app.gateway.local_watch import LocalWatch
+from app.gateway.planning import Planned, Planning, unit_of
+from app.gateway.reading import Reading
+from app.gateway.recent import RecentScores
+from app.routing.correction import Counts
+from app.routing.emergency import GONE
+from app.routing.features import Asked
 from app.routing.registry import Registry
-from tests.core.nouns import card, chat, paid, terms
+from app.routing.rollouts import Running, assign
+from app.routing.signals import QUIET
+from tests.core.nouns import card, chat, embedding, paid, terms
+from tests.gateway.talks import CALL, LOOP, RESULT, SECOND_TURN, thought, user
 
 QWEN, BACKUP = card("gpu/qwen"), card("gpu/backup")
 OPUS = paid("claude/opus", fallback=("gpu/backup",))
@@ -28,6 +42,63 @@ def well(each: Card) -> str | None:
     return None
 
 
+class Desk:
+    """A planning, with all it stands on within reach."""
+
+    def __init__(
+        self,
+        *running: Running,
+        flags: Flags = START,
+        demoted: Any = well,
+        scores: Iterable[float] = (),
+        judge: bool = True,
+        registry: Registry = REGISTRY,
+        counts: Any = lambda models, task_type, tier: None,
+        draw: float = 1.0,
+        **routing: Any,
+    ) -> None:
+        settings = Routing.model_validate(routing)
+        self.flags, self.registry = flags, registry
+        self.scores = list(scores)
+        self.assigned: list[tuple[str, bool]] = []
+        self.seconds: list[float] = []
+        self.reachable = True
+        self.recent = RecentScores(settings.target_local)
+        self.running = running
+        self.planning = Planning(
+            settings,
+            lambda: self.flags,
+            replace(QUIET, demoted=demoted),
+            Reading(self if self.scores and judge else None, None, lambda seconds: None, self._on_error),
+            self._assign,
+            Conversations(),
+            LocalWatch(lambda name: True, lambda: None, lambda: self.reachable),
+            self.recent,
+            self.seconds.append,
+            counts,
+            lambda: draw,
+        )
+
+    def judge(self, asked: Asked, vector: Any = None) -> Verdict:
+        return Verdict(self.scores.pop(0) if len(self.scores) > 1 else self.scores[0], 0.9, "code", "v1")
+
+    def _on_error(self, where: str, error: BaseException) -> None:
+        raise error
+
+    def _assign(self, unit: str, *, chosen: bool = False) -> Any:
+        self.assigned.append((unit, chosen))
+        return assign(self.running, unit, chosen=chosen)
+
+    def __call__(self, request: Request | EmbeddingRequest | None = None, caller: Caller = ANONYMOUS) -> Planned:
+        return self.planning(request or chat(), caller, self.registry)
+
+    def plan(self, request: Request | EmbeddingRequest | None = None, caller: Caller = ANONYMOUS) -> Plan:
+        return self(request, caller).plan
+
+    def ids(self, request: Request | EmbeddingRequest | None = None, caller: Caller = ANONYMOUS) -> list[str]:
+        return [candidate.card.id for candidate in self.plan(request, caller).candidates]
+
+
 def planned(
     request: Request | EmbeddingRequest | None = None,
     *,
@@ -36,8 +107,10 @@ def planned(
     demoted: Any = well,
     **routing: Any,
 ) -> list[str]:
-    made = Planning(Routing(**routing), lambda: flags, demoted)(request or chat(), caller, REGISTRY)
-    return [candidate.card.id for candidate in made.candidates]
+    return Desk(flags=flags, demoted=demoted, **routing).ids(request, caller)
+
+
+# --- operators and flags --------------------------------------------------------------------------------------------
 
 
 def flagged(**shares: float) -> Flags:
@@ -114,11 +187,10 @@ def test_a_flag_may_be_another_for_an_agent_or_a_key() -> None:
 
 def test_the_flags_of_the_moment_count() -> None:
     """A rollback takes effect with the next request, without a restart."""
-    now = [flagged(LOCAL_MODELS=0.0)]
-    planning = Planning(Routing(), lambda: now[0], well)
-    assert len(planning(chat(), ANONYMOUS, REGISTRY).candidates) == 1
-    now[0] = START
-    assert len(planning(chat(), ANONYMOUS, REGISTRY).candidates) == 3
+    desk = Desk(flags=flagged(LOCAL_MODELS=0.0))
+    assert len(desk.ids()) == 1
+    desk.flags = START
+    assert len(desk.ids()) == 3
 
 
 def test_who_is_sick_is_asked_for_every_request() -> None:
@@ -129,3 +201,202 @@ def test_who_is_sick_is_asked_for_every_request() -> None:
 def test_errors_of_the_plan_are_the_clients() -> None:
     with pytest.raises(GatewayError, match="does not exist"):
         planned(chat("gpu/none"))
+
+
+def test_whom_shares_stick_to() -> None:
+    own = terms(request_id="r", session="s")
+    assert unit_of(chat(terms=own), Caller(key_id="k")) == "s"
+    assert unit_of(chat(terms=terms(request_id="r")), Caller(key_id="k")) == "k"
+    assert unit_of(embedding(terms=terms(request_id="r")), ANONYMOUS) == "r"
+
+
+# --- what is asked --------------------------------------------------------------------------------------------------
+
+SMALL, LARGE = card("gpu/small", complexity=(0.0, 0.4)), paid("claude/large", complexity=(0.4, 1.0))
+TIERS = Registry([SMALL, LARGE])
+
+
+def test_hard_requests_go_to_the_strong_and_easy_ones_stay() -> None:
+    assert Desk(scores=[0.1], registry=TIERS).ids()[0] == "gpu/small"
+    desk = Desk(scores=[0.8], registry=TIERS)
+    made = desk()
+    assert made.plan.candidates[0].card is LARGE
+    assert (made.plan.score, made.plan.tier, made.read.verdict) == (0.8, "very_complex", made.plan.verdict)
+
+
+def test_what_was_asked_for_by_name_is_not_read() -> None:
+    """It would cost time and change nothing; and it must not move the threshold of others."""
+    desk = Desk(scores=[0.1], target_local=0.5)
+    assert desk(chat("gpu/qwen")).read.verdict is None
+    assert desk.recent.threshold(1.0) is None
+
+
+def test_a_share_stays_local_by_what_came_lately() -> None:
+    scores = [number / 100 for number in range(100)]
+    desk = Desk(scores=[*scores, 0.45], registry=TIERS, target_local=0.5)
+    for _ in scores:
+        desk()
+    assert desk.plan().candidates[0].reason == "easy enough to stay local", "beyond its range, and below the threshold"
+
+
+def test_what_local_models_did_here_corrects_the_score() -> None:
+    """A classifier that was trained elsewhere learns that this installation's small model cannot debug."""
+    asked: list[tuple[tuple[str, ...], str, str]] = []
+
+    def counts(models: Iterable[str], task_type: str, tier: str) -> Counts | None:
+        asked.append((tuple(models), task_type, tier))
+        return bad if task_type == "code" else None
+
+    bad: Counts | None = None
+    desk = Desk(scores=[0.3], registry=TIERS, counts=counts)
+    before = desk()
+    bad = Counts(0.0, 200.0)
+    after = desk()
+    assert asked == [(("gpu/small",), "code", "moderate")] * 2
+    assert before.plan.score == 0.3
+    assert after.plan.score is not None and after.plan.score > 0.6
+    assert (before.plan.candidates[0].card, after.plan.candidates[0].card) == (SMALL, LARGE)
+    assert after.read.verdict is not None and after.read.verdict.score == 0.3
+
+
+def test_every_plan_is_timed_also_one_that_fails() -> None:
+    desk = Desk()
+    desk()
+    with pytest.raises(GatewayError):
+        desk(chat("gpu/none"))
+    assert len(desk.seconds) == 2 and min(desk.seconds) >= 0
+
+
+# --- what was before ------------------------------------------------------------------------------------------------
+
+
+def second(session: str | None = None, *messages: Any) -> Request:
+    return chat(messages=messages or SECOND_TURN, terms=terms(session=session), input_bytes=4_000)
+
+
+def test_a_conversation_keeps_the_model_that_answered_it() -> None:
+    """Its cache has the history. Another conversation is nothing to it, nor is a first turn."""
+    desk = Desk()
+    first = desk(chat(messages=SECOND_TURN[:1]))
+    assert first.plan.candidates[0].card is QWEN
+    desk.planning.answered(first, "gpu/backup")
+    assert desk.ids(second())[0] == "gpu/backup"
+    assert desk.plan(second()).candidates[0].reason == "keeps the conversation's model"
+    assert desk.ids(chat(messages=SECOND_TURN[:1]))[0] == "gpu/qwen"
+    assert desk.ids(second("another"))[0] == "gpu/qwen"
+    assert desk.ids(second(), Caller(key_id="another"))[0] == "gpu/qwen"
+
+
+def test_a_tool_loop_never_changes_its_model() -> None:
+    """Thirty turns of an agent, whatever their scores: the model that called a tool reads its result."""
+    desk = Desk(scores=[0.1, *[0.1, 0.9] * 14, 0.9], registry=TIERS)
+    messages: tuple[Message, ...] = LOOP[:1]
+    served = set()
+    for _ in range(30):
+        made = desk(chat(messages=messages, input_bytes=4_000))
+        served.add(made.plan.candidates[0].card.id)
+        desk.planning.answered(made, made.plan.candidates[0].card.id)
+        messages = (*messages, CALL, RESULT)
+    assert served == {"gpu/small"}
+    assert desk.ids(chat(messages=(*messages, CALL, RESULT, user("Now prove it.")), input_bytes=4_000))[0] == (
+        "claude/large"
+    ), "a new ask is a new choice"
+
+
+def test_chance_has_a_say_only_where_the_strategy_gives_it_one() -> None:
+    lucky = Desk(scores=[0.1], draw=0.0, strategy="adaptive").plan()
+    assert lucky.probability < 1 and lucky.candidates[0].reason == "explored"
+    assert Desk(scores=[0.1], draw=0.0).plan().probability == 1.0
+
+
+def test_paid_models_are_used_in_an_emergency_alone() -> None:
+    desk = Desk(cloud="emergency")
+    assert desk.ids() == ["gpu/qwen", "gpu/backup"]
+    desk.reachable = False
+    made = desk.plan()
+    assert (made.candidates[0].card, made.trigger) == (OPUS, GONE)
+
+
+def test_looking_at_a_plan_leaves_nothing_behind() -> None:
+    """`tierway route` must not move the threshold, the rollouts' counts or the next request's chance."""
+    desk = Desk(scores=[0.1], draw=0.0, strategy="adaptive", target_local=0.5)
+    for _ in range(60):
+        made = desk.planning.peek(chat(), ANONYMOUS, REGISTRY)
+    assert made.probability < 1 and made.candidates[0].reason != "explored"
+    assert desk.recent.threshold(0.5) is None
+    assert desk.seconds == []
+
+
+# --- rollouts -------------------------------------------------------------------------------------------------------
+
+NEW = Running("new", 1.0, model="gpu/backup")
+DARK = Running("dark", 0.5, shadow=True, model="gpu/backup")
+
+
+def test_a_treated_request_goes_to_the_rollouts_model_and_says_so() -> None:
+    made = Desk(NEW).plan()
+    assert [each.card.id for each in made.candidates] == ["gpu/backup", "gpu/qwen", "claude/opus"]
+    assert (made.arm, made.candidates[0].reason) == ("new:treatment", "rollout new")
+
+
+def test_the_others_are_its_control() -> None:
+    made = Desk(replace(NEW, share=0.0)).plan()
+    assert (made.candidates[0].card, made.arm) == (QWEN, "new:control")
+
+
+def test_a_rollout_goes_on_without_fallbacks() -> None:
+    """Who allows no stand-ins still wants to try a model, or to compare with one."""
+    off: dict[str, Any] = {"fallback": {"on": False}}
+    made = Desk(NEW, **off).plan()
+    assert [each.card.id for each in made.candidates] == ["gpu/backup"]
+    assert made.arm == "new:treatment"
+    assert [left.model for left in made.excluded] == ["gpu/qwen", "claude/opus"]
+    dark = Desk(DARK, **off).plan()
+    assert ([each.card.id for each in dark.candidates], dark.arm) == (["gpu/qwen"], "dark:control")
+
+
+def test_a_rollout_does_not_move_what_is_bound() -> None:
+    """The model of a tool loop, or who signed the thinking in the history; nor what was asked for by name."""
+    desk = Desk(NEW)
+    assert desk.plan(chat(messages=LOOP)).arm is None
+    assert desk.plan(chat(messages=(user("Hi"), thought(), user("Go on")))).arm is None
+    assert desk.plan(chat("gpu/qwen")).arm is None
+    assert desk.plan(second()).arm == "new:treatment"
+
+
+def test_a_rollout_may_try_a_strategy() -> None:
+    tried = Running("best", 1.0, strategy="quality")
+    desk = Desk(tried, scores=[0.1])
+    assert (desk.plan().strategy, desk.plan().arm) == ("quality", "best:treatment")
+    by_header, by_name = chat(terms=terms(strategy="cost")), chat("auto:cost")
+    for request in (by_header, by_name):
+        made = desk.plan(request)
+        assert (made.strategy, made.arm) == ("cost", None), "the caller has chosen"
+    assert [chosen for _, chosen in desk.assigned] == [False, False, True, True]
+
+
+def test_a_rollout_may_try_a_share_that_stays_local() -> None:
+    scores = [number / 100 for number in range(100)]
+    desk = Desk(scores=[*scores, 0.7], registry=TIERS, target_local=0.5)
+    for _ in scores:
+        desk()
+    assert desk.plan().candidates[0].card is LARGE
+    desk.running = (Running("more local", 1.0, target_local=0.9),)
+    assert desk.plan().candidates[0].card is SMALL
+
+
+def test_whom_a_rollout_gets_sticks_to_the_session() -> None:
+    desk = Desk(NEW)
+    desk(chat(terms=terms(session="s")), Caller(key_id="k"))
+    desk(chat(), Caller(key_id="k"))
+    assert [unit for unit, _ in desk.assigned] == ["s", "k"]
+
+
+def test_a_request_that_another_caused_is_in_no_rollout_but_the_one_that_caused_it() -> None:
+    """A shadow counts for its own rollout, and is drawn into no other."""
+    desk = Desk(NEW)
+    assert desk.plan(chat(terms=terms(depth=1))).arm is None
+    for model in ("auto", "gpu/backup"):
+        shadow = chat(model, terms=terms(depth=1, arm="dark:treatment"))
+        assert desk.plan(shadow).arm == "dark:treatment"
+    assert desk.assigned == []
