@@ -3,7 +3,7 @@ one that has no effect here is named in `x-tierway-ignored`, never dropped silen
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Final
 
 from app.api.inbound import Inbound
@@ -68,7 +68,7 @@ def _usd(inbound: Inbound, name: bytes) -> int | None:
         return None
     try:
         nano = Decimal(value) * NANO_PER_USD
-    except InvalidOperation:
+    except DecimalException:
         nano = Decimal(-1)
     if not (nano.is_finite() and 0 <= nano <= USD_MAX * NANO_PER_USD):
         raise InvalidValue(f"{name.decode()} must be a number of dollars, like 0.05.", param=name.decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -39,11 +40,23 @@ async def test_who_answered_and_why(wire: Wire) -> None:
     }
 
 
+async def test_what_the_operator_filled_in_is_told(wire: Wire) -> None:
+    """A caller must be able to see why its answer is cut short or colder than usual."""
+    about = replace(served(), defaults=("temperature", "max_tokens"))
+    assert text(reply_headers(wire.inbound(), about, ()))["x-tierway-defaults"] == "temperature, max_tokens"
+
+
 async def test_what_is_not_known_is_left_out(wire: Wire) -> None:
     """An empty header looks like an answer."""
     assert text(reply_headers(wire.inbound(), None, ())).keys() == {"x-request-id", "openai-processing-ms"}
     headers = text(reply_headers(wire.inbound(), served(), ()))
-    assert not headers.keys() & {"x-tierway-tier", "x-tierway-score", "x-tierway-fallback", "x-tierway-ignored"}
+    assert not headers.keys() & {
+        "x-tierway-tier",
+        "x-tierway-score",
+        "x-tierway-fallback",
+        "x-tierway-ignored",
+        "x-tierway-defaults",
+    }
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ async def test_without_headers_the_defaults_hold() -> None:
     read = terms({"x-request-id": "mine"})
     assert (read.request_id, read.root_id, read.depth, read.parent_id) == ("mine", "mine", 0, None)
     assert read.deadline is None, "the upstreams' own clocks rule where the caller names no time"
+    assert (read.session, read.max_cost_nano, read.arm) == (None, None, None)
     assert (read.strategy, read.agent, read.priority, read.local_only, read.ignored) == (
         None,
         None,
@@ -40,6 +41,12 @@ async def test_without_headers_the_defaults_hold() -> None:
         *[("x-tierway-priority", each, "priority", each) for each in ("interactive", "batch")],
         ("x-tierway-agent", "qe-coverage", "agent", "qe-coverage"),
         ("x-tierway-agent", "é" * 256, "agent", "é" * 256),
+        ("x-tierway-session", "s-1", "session", "s-1"),
+        ("x-tierway-max-cost", "0.05", "max_cost_nano", 50_000_000),
+        ("x-tierway-max-cost", "0", "max_cost_nano", 0),
+        ("x-tierway-max-cost", " 1e-3 ", "max_cost_nano", 1_000_000),
+        ("x-tierway-max-cost", "0.1234567899", "max_cost_nano", 123_456_789),
+        ("x-tierway-max-cost", "1000000", "max_cost_nano", 10**15),
     ],
 )
 async def test_what_a_header_says_counts(name: str, value: str, field: str, expected: Any) -> None:
@@ -52,6 +59,11 @@ async def test_what_a_header_says_counts(name: str, value: str, field: str, expe
         *[("x-tierway-strategy", each) for each in ("", "Cost", "auto", "cost,quality")],
         *[("x-tierway-priority", each) for each in ("", "high", "BATCH")],
         *[("x-tierway-agent", each) for each in ("", " ", "x" * 257, "a\x07b", "a\x1b[2Jb")],
+        *[("x-tierway-session", each) for each in ("", "x" * 257, "a\x07b")],
+        *[
+            ("x-tierway-max-cost", each)
+            for each in ("", "-1", "nan", "inf", "1000001", "1e999999999", "a", "$1", "1,5")
+        ],
         *[("x-tierway-timeout", each) for each in ("", "0", "-1", "nan", "inf", "1e99", "86401", "soon", "5s", "0x5")],
     ],
 )
@@ -69,9 +81,17 @@ async def test_the_timeout_counts_from_the_first_byte(value: str, seconds: float
 
 async def test_what_has_no_effect_is_named() -> None:
     """Who sets a limit on money must learn that nobody keeps it yet, and who misspells a header that nobody read it."""
-    headers = {"x-tierway-max-cost": "1", "x-tierway-session": "new", "x-tierway-stratgy": "quality"}
+    headers = {"x-tierway-session-max-cost": "1", "x-tierway-cache": "off", "x-tierway-stratgy": "quality"}
     assert set(terms(headers).ignored) == set(headers)
     assert terms({"x-tierway-agent": "a", "x-unheard-of": "1"}).ignored == ()
+    heeded = {"x-tierway-session": "s", "x-tierway-max-cost": "1", "x-tierway-priority": "batch"}
+    assert terms(heeded).ignored == ()
+
+
+async def test_a_session_that_the_gateway_should_make_is_not_made_yet() -> None:
+    """Else all who ask for a new one would share the session of that name, and its model."""
+    read = terms({"x-tierway-session": "new"})
+    assert (read.session, read.ignored) == (None, ("x-tierway-session",))
 
 
 async def test_the_key_says_what_the_request_does_not() -> None:

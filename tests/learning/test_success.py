@@ -11,6 +11,7 @@ from app.core.errors import NotFound, StoreUnavailable
 from app.learning import success
 from app.learning.outcome import Evidence
 from app.learning.success import Baseline, Success
+from app.routing.correction import EXPECTED, shift
 from app.routing.signals import Observed
 from app.store import layout
 from app.store.address import Address
@@ -76,6 +77,48 @@ async def test_a_cell_that_saw_little_leans_on_how_its_model_did_elsewhere(learn
     found = learned.observed(QWEN, "code", "simple")
     assert found is not None
     assert found.mean < 0.05
+
+
+async def test_what_is_as_good_as_usual_corrects_nothing(learned: Success) -> None:
+    """Most answers are never rated, only ended well; that alone must not make anything look hard or easy."""
+    for tier in EXPECTED:
+        for _ in range(200):
+            learned.learn("gpu/qwen", "code", tier, Evidence(0.8, 0.2))
+    for tier in EXPECTED:
+        counts = learned.counts(["gpu/qwen"], "code", tier)
+        assert counts is not None
+        assert counts.good + counts.bad == pytest.approx(40)
+        assert shift(counts, tier) == pytest.approx(0, abs=1e-9)
+
+
+async def test_where_local_models_do_worse_than_usual_it_counts_against_them(learned: Success) -> None:
+    """And where they do better, for them; the more was seen, the more."""
+    teach(learned, Evidence(0.8, 1.0), 2_000, task="docs")
+    teach(learned, Evidence(0.4, 1.0), 10, task="debug")
+    few = learned.counts(["gpu/qwen"], "debug", "simple")
+    teach(learned, Evidence(0.4, 1.0), 90, task="debug")
+    many, better = (learned.counts(["gpu/qwen"], task, "simple") for task in ("debug", "docs"))
+    assert few is not None and many is not None and better is not None
+    assert shift(better, "simple") < 0 < shift(few, "simple") < shift(many, "simple")
+
+
+async def test_only_the_named_models_count_together(learned: Success) -> None:
+    teach(learned, GOOD, 50)
+    teach(learned, BAD, 50, model="claude/opus")
+    teach(learned, Evidence(0.5, 1.0), 50, model="gpu/small")
+    counts = learned.counts(["gpu/qwen", "gpu/small", "gpu/new"], "code", "simple")
+    assert counts is not None
+    assert counts.good + counts.bad == pytest.approx(100)
+    assert shift(counts, "simple") == pytest.approx(0, abs=1e-9), "there is nothing but this to compare it with"
+
+
+async def test_where_nothing_was_scored_nothing_is_counted(learned: Success) -> None:
+    assert learned.counts(["gpu/qwen"], "code", "simple") is None
+    teach(learned, GOOD, 5, task="docs")
+    learned.learn("gpu/qwen", None, None, GOOD)
+    assert learned.counts(["gpu/qwen"], "code", "simple") is None
+    assert learned.counts([], "docs", "simple") is None
+    assert learned.counts(["gpu/qwen"], "none", "none") is None
 
 
 async def test_a_plain_end_counts_as_a_part_of_an_answer(learned: Success) -> None:

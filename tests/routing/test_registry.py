@@ -127,6 +127,14 @@ def test_a_wrong_name_names_the_closest(model: str, closest: str) -> None:
     assert raised.value.param == "model"
 
 
+def test_a_wrong_name_may_be_close_to_an_alias_but_never_to_a_pattern() -> None:
+    """`gpt-4*` is no name that anybody can ask for."""
+    registry = Registry([QWEN], {"gpt-4o-mini": "auto", "gpt-4*x": "auto", "gpt-4?": "auto", "gpt-[45]": "auto"})
+    with pytest.raises(ModelNotFound) as raised:
+        registry.find("gpt-4o-mni")
+    assert raised.value.message.endswith("Closest: gpt-4o-mini.")
+
+
 def test_a_name_like_none_says_where_to_look() -> None:
     with pytest.raises(ModelNotFound, match=r"GET /v1/models lists what there is\."):
         REGISTRY.find("zzzzzzzzz")
