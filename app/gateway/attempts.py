@@ -130,9 +130,11 @@ class Attempts:
         error, tries_left = failures[-1][1], self._max_attempts - len(failures)
         if error.again is Again.NEVER or tries_left <= 0 or remaining <= 0:
             return None
+        self._reorder(left, failures, last=tries_left == 1)
         tries = sum(failed is candidate for failed, _ in failures)
         # The same again only with a try to spare: every other candidate comes to its turn first.
-        if error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and len(left) < tries_left:
+        again = error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and len(left) < tries_left
+        if again and not (left and self._well(left[0]) and not self._well(candidate)):
             wait = error.retry_after or random.uniform(0, BACKOFF_SECONDS * 2**tries)
             if wait <= min(remaining, WAIT_MAX_SECONDS) and self._budget.take():
                 left.appendleft(candidate)
@@ -142,6 +144,18 @@ class Attempts:
             for other in [c for c in left if (c.card.context_window or window + 1) <= window]:
                 left.remove(other)
         return 0.0 if left else None
+
+    def _reorder(self, left: deque[Candidate], failures: list[tuple[Candidate, GatewayError]], *, last: bool) -> None:
+        """Puts behind the others who fell sick since the plan was made, as the models of a dead server do all at once;
+        the last try goes to a server that has not failed yet."""
+        failed = {each.card.upstream for each, error in failures if error.blame is Blame.UPSTREAM} if last else ()
+        if len(left) > 1:
+            ordered = sorted(left, key=lambda each: (not self._well(each), each.card.upstream in failed))
+            left.clear()
+            left.extend(ordered)
+
+    def _well(self, candidate: Candidate) -> bool:
+        return self._health.demoted(candidate.card) is None
 
 
 def conclusion(failures: list[tuple[Candidate, GatewayError]], left: Collection[Candidate] = ()) -> GatewayError:

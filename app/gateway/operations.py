@@ -19,7 +19,6 @@ from app.routing.registry import Registry
 from app.store import layout
 from app.store.broadcast import Broadcast
 from app.store.client import Store
-from app.upstreams.breaker import State
 from app.upstreams.health import Health, ModelHealth
 from app.upstreams.vllm import VllmUpstream
 
@@ -161,7 +160,7 @@ class Operations:
         )
 
     def _model(self, card: Card, called: ModelHealth | None) -> ModelState:
-        one = called or ModelHealth(card.id, State.CLOSED, 0.0, 0.0)
+        one = called or ModelHealth(card.id, self._health.state(card), 0.0, 0.0)
         first = self._health.traffic.first_token(card)
         demoted = self._health.demoted(card)
         return ModelState(card.id, one.state, one.open_seconds, one.throttled_seconds, first, demoted)

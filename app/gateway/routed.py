@@ -75,7 +75,7 @@ class Routed:
         self._basis = basis
         self.traffic = Traffic({n: u.max_concurrency for n, u in settings.upstreams.items()}, self._waiting)
         breakers = {name: breaker_settings(upstream) for name, upstream in settings.upstreams.items()}
-        self.health = Health(breakers, clock, metrics.breaker, self.traffic)
+        self.health = Health(breakers, clock, metrics.breaker, self.traffic, self._is_awake)
         self.audit = Audit(basis.store, clock)
         self.rollouts = Rollouts(basis.store, self.audit, metrics.rollout_share)
         around = Around(lambda: basis.gateway().upstreams, lambda: basis.gateway().registry, basis.found)
@@ -143,6 +143,10 @@ class Routed:
         upstream = self._basis.gateway().upstreams.get(name)
         return upstream.pool.waiting if isinstance(upstream, VllmUpstream) else 0
 
+    def _is_awake(self, name: str) -> bool:
+        upstream = self._basis.gateway().upstreams.get(name)
+        return not isinstance(upstream, VllmUpstream) or upstream.pool.awake
+
     def _is_local(self, name: str) -> bool:
         upstream = self._basis.gateway().upstreams.get(name)
         return upstream is not None and upstream.local
@@ -152,7 +156,7 @@ class Routed:
 
     def _local_reachable(self) -> bool:
         local = [found for found in self._basis.found() if found.local and found.kind != "builtin"]
-        return not local or any(found.error is None for found in local)
+        return not local or any(found.error is None and not self.health.refuses(found.upstream) for found in local)
 
     def _is_free(self, model: str) -> bool:
         card = self._basis.gateway().registry.lookup(model)  # None also for a name that is offered more than once

@@ -44,6 +44,11 @@ class Pool:
         """How many requests wait at all replicas together, by what they last said."""
         return sum(one.queue_depth for one in self._replicas.values() if not one.away)
 
+    @property
+    def awake(self) -> bool:
+        """Whether any replica may be asked."""
+        return self.others(NOBODY)
+
     @contextlib.contextmanager
     def lease(self, skip: Set[str] = NOBODY) -> Iterator[str]:
         """The URL to use; in flight there until the context is left.

@@ -101,6 +101,31 @@ async def test_every_candidate_comes_to_its_turn_before_one_gets_a_second() -> N
     assert run.tried == ["gpu/a", "gpu/b", "claude/third"]
 
 
+async def test_a_dead_server_costs_one_try_whatever_it_serves() -> None:
+    """Ollama with three models, killed: they must not use up the tries of the one server that is well."""
+    others = [(card(f"gpu/{name}"), [Refused("no")]) for name in "abc"]
+    run = walk(*others, (C, good("paid")))
+    assert text(await run.run()) == "paid"
+    assert run.tried == ["gpu/a", "claude/c"]
+
+
+async def test_the_last_try_goes_to_a_server_that_has_not_failed() -> None:
+    """It may hang, or its key may be wrong: then no model of it will do."""
+    others = [(card(f"gpu/{name}"), [ServerFault("500")]) for name in "abc"]
+    run = walk(*others, (C, good("paid")))
+    assert text(await run.run()) == "paid"
+    assert run.tried == ["gpu/a", "gpu/b", "claude/c"]
+
+
+async def test_who_is_known_to_be_sick_is_not_tried_again_while_another_is_well() -> None:
+    """All that were under way when a server died would come back to it at once."""
+    run = walk((A, [Broken("reset")]), (B, good("other")))
+    for _ in range(5):
+        run.again()
+        await run.run()
+    assert run.tried == ["gpu/a", "gpu/b"]
+
+
 async def test_what_was_not_tried_is_not_said_to_have_failed() -> None:
     fourth = card("claude/fourth")
     sick = [(one, [ServerFault("500")]) for one in (A, B, card("claude/third"))]
@@ -140,7 +165,7 @@ async def test_there_are_only_so_many_attempts(most: int) -> None:
     """A request that fails everywhere must end, and end soon."""
     run = walk(*((each, [Refused("no")]) for each in (A, B, C, D)), max_attempts=most)
     assert isinstance(await run.fails(), UpstreamFailed)
-    assert run.tried == [each.id for each in (A, B, C, D)][:most]
+    assert run.tried == [each.id for each in (A, C, D, B)][:most]
     run.is_accounted_for()
 
 
@@ -189,6 +214,7 @@ async def test_retries_are_a_small_share_of_all_requests() -> None:
     retried = []
     for _ in range(60):
         run.again()
+        run.health.reset("gpu")  # who is known to be sick is not tried again at all
         assert text(await run.run()) == "other", "moving on is always possible"
         retried.append(run.tried.count("gpu/a") == 2)
     assert all(retried[:10])
@@ -200,6 +226,7 @@ async def test_a_retry_that_does_not_fit_costs_no_budget() -> None:
     for _ in range(20):
         run.again()
         await run.run()
+    run.health.reset("gpu")
     run.candidates[A.id] = (A, Script([Broken("reset")]))
     run.again()
     await run.run()

@@ -188,12 +188,12 @@ def test_a_use_that_no_emergency_needed_is_not_told(logs: list[Any]) -> None:
 
 
 async def test_failing_models_wait_behind_the_others(houses: Any) -> None:
-    """What attempts see, plans heed."""
+    """What attempts see, plans heed: a server that refused one connection is passed over, with all its models."""
     house = await houses()
     house.gpu.script = Script([Refused("no")], good())
     first, second = [(await house.ask()).start.served for _ in range(2)]
-    assert (first.model, first.fallback) == ("gpu/new", "gpu/qwen")
-    assert (second.model, second.fallback) == ("gpu/new", None)
+    assert (first.model, first.fallback) == ("claude/opus", "gpu/qwen")
+    assert (second.model, second.fallback) == ("claude/opus", None)
 
 
 # --- local models ---------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_what_is_not_the_upstreams_fault_does_not_count(setup: Setup, error: Bas
     assert setup.changes == []
 
 
-def test_a_refused_connection_demotes_all_models_known_there(setup: Setup) -> None:
+def test_a_refused_connection_demotes_all_models_there(setup: Setup) -> None:
     """Nothing listens, whatever model is asked for; another upstream with a similar name is not concerned."""
     for one in (A, B, OTHER):
         setup.health.ended(one, None)
@@ -88,6 +88,45 @@ def test_a_refused_connection_demotes_all_models_known_there(setup: Setup) -> No
     assert setup.health.demoted(A) and setup.health.demoted(B)
     assert setup.health.demoted(OTHER) is None
     assert sorted(setup.changes) == [("gpu", "a", State.OPEN), ("gpu", "org/b", State.OPEN)]
+
+
+def test_a_refused_connection_demotes_models_that_were_never_called(setup: Setup) -> None:
+    """Else each model of a dead server would cost somebody a failed try of its own."""
+    setup.health.ended(A, Refused("x"))
+    assert setup.health.demoted(B) == "failing lately" and setup.health.refuses("gpu")
+    assert not setup.health.refuses("gpu2")
+
+
+def test_one_request_finds_out_for_all_models_whether_a_server_is_back(setup: Setup) -> None:
+    health = setup.health
+    health.ended(A, Refused("x"))
+    setup.clock.advance(10.0)
+    assert health.demoted(A) is None and health.demoted(B) is None
+    health.started(B)
+    assert health.demoted(A) == "failing lately", "one at a time"
+    health.ended(B, ServerFault("x"))
+    assert health.demoted(A) is None and not health.refuses("gpu"), "it answers again, if not well"
+    told = [state for _, model, state in setup.changes if model == "a"]
+    assert told == [State.OPEN, State.HALF_OPEN, State.CLOSED]
+
+
+def test_what_was_under_way_when_a_server_died_says_nothing_of_the_way_there(setup: Setup) -> None:
+    """All that break with it would else count as proof that it can be reached."""
+    setup.health.ended(A, Refused("x"))
+    for error in (Broken("x"), ClientGone("x"), Throttled("x")):
+        setup.health.ended(B, error)
+    assert setup.health.refuses("gpu")
+    setup.health.ended(B, None)
+    assert not setup.health.refuses("gpu")
+
+
+def test_who_sleeps_waits_behind_the_others() -> None:
+    """A sleeping server lets requests wait for ever."""
+    asleep = {"gpu"}
+    health = Health({}, ManualClock(), lambda *change: None, awake=lambda name: name not in asleep)
+    assert health.demoted(A) == "asleep or away" and health.demoted(OTHER) is None
+    asleep.clear()
+    assert health.demoted(A) is None
 
 
 def test_a_throttle_is_a_wait_and_no_failure(setup: Setup) -> None:
@@ -153,7 +192,7 @@ def test_a_snapshot_shows_the_models_of_one_upstream(setup: Setup) -> None:
     setup.clock.advance(4.0)
     assert health.snapshot("gpu") == (
         ModelHealth("gpu/a", State.OPEN, 6.0, 0.0),
-        ModelHealth("gpu/org/b", State.CLOSED, 0.0, 3.0),
+        ModelHealth("gpu/org/b", State.OPEN, 6.0, 3.0),
     )
 
 
@@ -167,7 +206,7 @@ def test_a_reset_forgets_failures_and_throttles_of_one_upstream(setup: Setup) ->
     health.reset("gpu")
     assert health.demoted(A) is None and health.demoted(B) is None
     assert health.demoted(OTHER) == "failing lately"
-    assert setup.changes[-1] == ("gpu", "a", State.CLOSED)
+    assert set(setup.changes[-2:]) == {("gpu", model, State.CLOSED) for model in ("a", "org/b")}
 
 
 def test_calls_in_flight_are_counted_until_they_end(setup: Setup) -> None:

@@ -112,3 +112,12 @@ def test_what_waits_at_those_that_are_there_is_added_up() -> None:
         pool.mark(url, queue_depth=depth)
     pool.mark(C, away=True)
     assert pool.waiting == 5
+
+
+def test_a_pool_is_awake_while_one_of_it_is() -> None:
+    """A pool that sleeps as a whole must let others go first."""
+    pool = Pool(["http://a", "http://b"])
+    pool.mark("http://a", away=True)
+    assert pool.awake
+    pool.mark("http://b", away=True)
+    assert not pool.awake
