@@ -7,11 +7,15 @@ from collections.abc import Callable
 from statistics import median
 from typing import Final
 
+from app.core.clock import Clock, SystemClock
 from app.core.errors import Blame
 from app.core.record import Record
 from app.routing.emergency import Facts, trigger
 
+SYSTEM: Final = SystemClock()
 LATELY: Final = 5
+STALE_SECONDS: Final = 60.0
+"""After which a late first token says nothing: while the local models are passed over for it, there is no newer one."""
 CHAT: Final = "chat"
 
 
@@ -20,13 +24,18 @@ class LocalWatch:
     while unknown; `reachable()`: whether some local upstream answers."""
 
     def __init__(
-        self, is_local: Callable[[str], bool], quality: Callable[[], float | None], reachable: Callable[[], bool]
+        self,
+        is_local: Callable[[str], bool],
+        quality: Callable[[], float | None],
+        reachable: Callable[[], bool],
+        clock: Clock = SYSTEM,
     ) -> None:
         self._is_local = is_local
         self._quality = quality
         self._reachable = reachable
         self._failures_in_a_row = 0
-        self._first_tokens: deque[float] = deque(maxlen=LATELY)
+        self._clock = clock
+        self._first_tokens: deque[tuple[float, float]] = deque(maxlen=LATELY)  # (when, seconds)
 
     def observe(self, record: Record) -> None:
         if record.endpoint != CHAT:
@@ -39,11 +48,13 @@ class LocalWatch:
             elif attempt.outcome == "ok":
                 self._failures_in_a_row = 0
         if record.local and record.stream and len(record.attempts) == 1 and record.first_token_seconds is not None:
-            self._first_tokens.append(record.first_token_seconds)
+            self._first_tokens.append((self._clock.monotonic(), record.first_token_seconds))
 
     def trigger(self) -> str | None:
         """Why paid upstreams may be used now, if so."""
-        late = median(self._first_tokens) if len(self._first_tokens) == LATELY else None
+        since = self._clock.monotonic() - STALE_SECONDS
+        firsts = [seconds for when, seconds in self._first_tokens if when >= since]
+        late = median(firsts) if len(firsts) == LATELY else None
         quality = self._quality()
         return trigger(
             Facts(

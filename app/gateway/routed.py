@@ -82,7 +82,7 @@ class Routed:
         self.operations = Operations(basis.store, self.audit, self.health, around)
         self.success = Success(basis.store, clock, metrics.quality)
         self.decisions = Decisions(basis.store, self.success, basis.tasks, clock, metrics.decisions_lost)
-        self.local_watch = LocalWatch(self._is_local, self._local_quality, self._local_reachable)
+        self.local_watch = LocalWatch(self._is_local, self._local_quality, self._local_reachable, clock)
         self.planning = Planning(
             settings.routing,
             basis.flags,

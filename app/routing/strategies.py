@@ -12,6 +12,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from app.core.verdict import Verdict
+from app.routing.emergency import FAILURES, GONE
 from app.routing.field import Field
 from app.routing.profiles import Profile
 from app.routing.rules import Rules
@@ -171,7 +172,7 @@ def reasons(field: Field, covers: Sequence[bool], order: Sequence[int], question
     first = profiles[order[0]]
     if question.sticky == order[0]:
         said[order[0]] = "keeps the conversation's model"
-    elif first.local and question.side == LOCAL:
+    elif first.local and question.side == LOCAL and question.rules.threshold is not None:
         said[order[0]] = "easy enough to stay local"
     elif not first.local and question.side == PAID:
         said[order[0]] = "too hard to stay local"
@@ -183,10 +184,11 @@ def reasons(field: Field, covers: Sequence[bool], order: Sequence[int], question
 
 
 def side_of(verdict: Verdict | None, rules: Rules, previous: Profile | None, trigger: str | None) -> str | None:
-    """Which side goes first: in an emergency the paid one; with a target, what the score is against the threshold, with
-    some room for the side the conversation is on."""
+    """Which side goes first: in an emergency the paid one, but not where local models fail: then the sick wait behind
+    it anyway, and only by being asked can they show that they are well again. With a target, what the score is against
+    the threshold, with some room for the side the conversation is on."""
     if trigger is not None:
-        return PAID
+        return LOCAL if trigger in (FAILURES, GONE) else PAID
     if verdict is None or rules.threshold is None:
         return None
     room = 0.0 if previous is None else STICKY_SCORE if previous.local else -STICKY_SCORE

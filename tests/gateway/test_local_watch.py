@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.core.clock import ManualClock
 from app.core.record import Attempt, Record
-from app.gateway.local_watch import LATELY, LocalWatch
+from app.gateway.local_watch import LATELY, STALE_SECONDS, LocalWatch
 from app.routing.emergency import FAILURES, GONE, QUALITY, SLOW
 
 OK = ("ok", None)
@@ -29,7 +30,8 @@ class Case:
     def __init__(self) -> None:
         self.quality: float | None = None
         self.reachable = True
-        self.watch = LocalWatch(lambda name: name == "gpu", lambda: self.quality, lambda: self.reachable)
+        self.clock = ManualClock()
+        self.watch = LocalWatch(lambda name: name == "gpu", lambda: self.quality, lambda: self.reachable, self.clock)
 
     def see(self, *outcomes: tuple[str, str | None], upstream: str = "gpu", **fields: Any) -> str | None:
         """Each as a request of its own."""
@@ -91,6 +93,14 @@ def test_late_first_tokens_are_one_once_they_are_usual() -> None:
     assert case.wait(*[30.0] * (LATELY - 1)) is None
     assert case.wait(30.0) == SLOW
     assert case.wait(*[1.0] * LATELY) is None
+
+
+def test_late_first_tokens_are_forgotten() -> None:
+    """While paid models go first, no local one can show that it has become faster: the emergency would never end."""
+    case = Case()
+    assert case.wait(*[30.0] * LATELY) == SLOW
+    case.clock.advance(STALE_SECONDS + 1)
+    assert case.watch.trigger() is None
 
 
 def test_one_cold_start_is_none() -> None:

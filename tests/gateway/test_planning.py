@@ -314,7 +314,9 @@ def test_paid_models_are_used_in_an_emergency_alone() -> None:
     assert desk.ids() == ["gpu/qwen", "gpu/backup"]
     desk.reachable = False
     made = desk.plan()
-    assert (made.candidates[0].card, made.trigger) == (OPUS, GONE)
+    assert (made.candidates[-1].card, made.trigger) == (OPUS, GONE), (
+        "local ones show by themselves whether they are back"
+    )
 
 
 def test_looking_at_a_plan_leaves_nothing_behind() -> None:

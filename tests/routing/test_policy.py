@@ -11,7 +11,7 @@ from app.core.messages import TextPart, ThinkingPart
 from app.core.plan import Plan
 from app.core.request import Request
 from app.core.verdict import Verdict
-from app.routing.emergency import GONE, QUALITY, UNABLE
+from app.routing.emergency import FAILURES, GONE, QUALITY, UNABLE
 from app.routing.policy import plan
 from app.routing.registry import Registry
 from app.routing.rules import Rules
@@ -95,6 +95,16 @@ def test_an_emergency_brings_the_paid_model_first_and_says_why() -> None:
     assert ids(made) == ["claude/large", "gpu/medium", "ollama/small"]
     assert made.candidates[0].reason == f"emergency; {QUALITY}"
     assert made.trigger == QUALITY
+
+
+def test_while_local_models_fail_the_paid_one_stands_behind_those_that_are_well() -> None:
+    """Else no local model would be asked again, and the emergency would never end."""
+    rules, sick = Rules(emergency=True), "gpu/medium"
+    signals = Signals(emergency=FAILURES, demoted=lambda each: "failing lately" if each.id == sick else None)
+    made = routed(0.3, signals, rules)
+    assert ids(made) == ["ollama/small", "claude/large", "gpu/medium"]
+    assert why(made)["claude/large"] == f"emergency; {FAILURES}"
+    assert (made.candidates[0].reason, made.trigger) == ("cheapest that can do it", FAILURES)
 
 
 @pytest.mark.parametrize(

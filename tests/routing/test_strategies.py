@@ -7,6 +7,7 @@ import pytest
 from app.core.caller import ANONYMOUS
 from app.core.card import Card
 from app.core.plan import Plan
+from app.routing.emergency import FAILURES, GONE, QUALITY, SLOW
 from app.routing.policy import plan
 from app.routing.registry import STRATEGIES, Registry
 from app.routing.rules import Rules
@@ -162,9 +163,11 @@ def test_reasons_are_few_short_and_without_figures() -> None:
         (0.5, None, None, None),
         (0.5, 0.6, None, LOCAL),
         (0.6, 0.6, None, PAID),
-        (0.1, 0.6, "gone", PAID),
+        (0.1, 0.6, SLOW, PAID),
+        (0.9, 0.6, GONE, LOCAL),
         (None, 0.6, None, None),
-        (None, None, "gone", PAID),
+        (None, None, QUALITY, PAID),
+        (None, None, FAILURES, LOCAL),
     ],
 )
 def test_the_side_that_goes_first(
