@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from random import Random
 from typing import Any, Final
 
 import orjson
@@ -42,17 +43,21 @@ REMEMBERED: Final = 1_000
 
 @dataclass(slots=True)
 class Rule:
-    """A scripted fault: for so many requests more (None: all), only for that model, only on paths like that."""
+    """Scripted faults, of which each request gets one: for so many requests more (None: all), only for that model, only
+    on paths like that, and only for a share of them, by `dice`."""
 
-    fault: Fault
+    faults: Sequence[Fault]
     times: int | None = None
     model: str | None = None
     path: str | None = None
+    share: float = 1.0
+    dice: Random = field(default_factory=lambda: Random(0))
 
     def fits(self, call: Call, generates: frozenset[str]) -> bool:
         if self.times == 0 or (self.model is not None and call.fields.get("model") != self.model):
             return False
-        return call.path in generates if self.path is None else fnmatchcase(call.path, self.path)
+        concerned = call.path in generates if self.path is None else fnmatchcase(call.path, self.path)
+        return concerned and (self.share >= 1 or self.dice.random() < self.share)
 
 
 class Simulated:
@@ -100,11 +105,15 @@ class Simulated:
         self, name: Fault | str, times: int = 1, *, model: str | None = None, path: str | None = None, **how: Any
     ) -> None:
         """The next so many requests get this fault: those for answers, or those on a path like `path`."""
-        self._rules.append(Rule(_made(name, how), times, model, path))
+        self._rules.append(Rule([_made(name, how)], times, model, path))
 
     def fault_always(self, name: Fault | str, *, model: str | None = None, path: str | None = None, **how: Any) -> None:
         """Every request gets this fault, until `no_faults`."""
-        self._rules.append(Rule(_made(name, how), None, model, path))
+        self._rules.append(Rule([_made(name, how)], None, model, path))
+
+    def fault_some(self, share: float, *names: Fault | str, seed: int = 0) -> None:
+        """This share of the requests for answers gets one of these faults, drawn by a seed, until `no_faults`."""
+        self._rules.append(Rule([fault(name) for name in names], share=share, dice=Random(seed)))
 
     def no_faults(self) -> None:
         self._rules.clear()
@@ -157,7 +166,7 @@ class Simulated:
             if rule.fits(call, generates):
                 if rule.times is not None:
                     rule.times -= 1
-                return rule.fault
+                return rule.dice.choice(rule.faults)
         return _asked_for(call) if call.path in generates and b"sim:fault=" in call.raw else None
 
     async def _accept_after(self, seconds: float) -> None:
@@ -170,13 +179,13 @@ class Simulated:
         fields = dict(call.fields)
         times, model, path = fields.pop("times", 1), fields.pop("model", None), fields.pop("path", None)
         try:
-            rule = Rule(fault({"name": fields.pop("fault", None), **fields}), times, model, path)
+            chosen = fault({"name": fields.pop("fault", None), **fields})
         except ValueError as error:
             return json_reply({"error": str(error)}, 400)
         if not (times is None or type(times) is int) or not all(isinstance(one, str | None) for one in (model, path)):
             return json_reply({"error": "times is a number or null, model and path are texts"}, 400)
-        self._rules.append(rule)
-        return json_reply({"fault": rule.fault.name, "times": times, "model": model, "path": path})
+        self._rules.append(Rule([chosen], times, model, path))
+        return json_reply({"fault": chosen.name, "times": times, "model": model, "path": path})
 
     def _end_faults(self, _: Call) -> Script:
         self.no_faults()

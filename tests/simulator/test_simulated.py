@@ -60,6 +60,19 @@ def test_a_fault_lasts_until_it_is_ended() -> None:
     assert statuses(sim, 1) == [200]
 
 
+def test_faults_may_happen_to_a_share_by_a_seed() -> None:
+    """A failure of a test that throws dice must happen again when it is run again."""
+
+    def thrown(seed: int) -> list[int]:
+        sim = Simulated("openai")
+        sim.fault_some(0.1, "server_error", "throttled", seed=seed)
+        return statuses(sim, 1_000)
+
+    seen = thrown(1)
+    assert seen == thrown(1) != thrown(2)
+    assert 70 < 1_000 - seen.count(200) < 130 and min(seen.count(500), seen.count(429)) > 25
+
+
 def test_a_fault_may_be_one_models_alone() -> None:
     sim = Simulated("openai", Behaviour((SimModel("a"), SimModel("b"))))
     sim.fault_always("server_error", model="b")
