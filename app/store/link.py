@@ -84,6 +84,10 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def forget(self) -> None:
+        """The connection is gone, whether the event loop has said so or not."""
+        self._transport = None
+
     async def aclose(self) -> None:
         """Returns when nothing of the connection is left."""
         if self._transport is not None:
@@ -138,7 +142,11 @@ async def open_link(
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, address: Address, link: Link) -> None:
-    if address.path is not None:
-        await loop.create_unix_connection(lambda: link, address.path)
-    else:
-        await loop.create_connection(lambda: link, address.host, address.port, ssl=address.tls)
+    try:
+        if address.path is not None:
+            await loop.create_unix_connection(lambda: link, address.path)
+        else:
+            await loop.create_connection(lambda: link, address.host, address.port, ssl=address.tls)
+    except BaseException:  # also when cancelled: the loop closes what it opened, but uvloop tells nobody of its end
+        link.forget()
+        raise

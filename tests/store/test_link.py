@@ -119,6 +119,18 @@ async def test_cancelling_while_connecting_leaves_nothing_open(tmp_path: Path) -
             await task
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_cancelling_at_any_turn_of_the_loop_comes_to_an_end(tmp_path: Path, turns: int) -> None:
+    """Else a gateway that is stopped while it connects again never stops."""
+    async with puppet(tmp_path, lambda _: None) as server:
+        task = asyncio.create_task(open_link(Address(path=server.address.path, db=1), nothing, nothing, timeout=9))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        assert await asyncio.wait([task], timeout=5) == ({task}, set())
+        assert task.cancelled()
+
+
 async def test_an_error_that_follows_an_error_at_the_door_is_passed_over(tmp_path: Path) -> None:
     async with puppet(tmp_path, lambda command: b"-NOAUTH x\r\n-NOAUTH y\r\n") as server:
         with pytest.raises(Unreachable, match="NOAUTH"):
