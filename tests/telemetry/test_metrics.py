@@ -14,7 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
 from app.core.money import Tokens
+from app.core.plan import Plan
 from app.core.record import Attempt, Record
+from app.core.verdict import Verdict
+from app.routing.emergency import GONE
 from app.telemetry.metrics import Metrics, Names, exposition, forget_worker, new_registry
 
 NAMES = {
@@ -104,6 +107,7 @@ class Seen:
 def test_every_name_and_label_is_the_contracts() -> None:
     """A dashboard or an alert on a name that changed shows nothing and says nothing."""
     seen = Seen().observe(replace(RECORD, client_gone=True)).observe()
+    seen.observe(replace(RECORD, local=False, plan=Plan((), "cost", trigger=GONE)))
     seen.metrics.store_call("reserve", 0.001)
     seen.metrics.breaker("gpu", "qwen", "open")
     seen.metrics.flag("STREAMING", 1)
@@ -314,6 +318,22 @@ else:
     forget_worker(int(sys.argv[2]))
     sys.stdout.buffer.write(exposition(registry))
 """
+
+
+def test_what_the_classifier_thought_of_traffic_is_seen() -> None:
+    """Scores that drift say that the traffic has changed, or that the classifier was made for another."""
+    verdict = Verdict(0.7, 0.9, "code", "v1")
+    seen = Seen().observe(replace(RECORD, plan=Plan((), "cost", verdict=verdict))).observe()
+    for name, value in (("routing_score", 0.7), ("routing_confidence", 0.9)):
+        assert (seen.value(f"{name}_sum"), seen.value(f"{name}_count")) == (value, 1)
+
+
+def test_paid_answers_of_an_emergency_are_counted_by_what_allowed_them() -> None:
+    """The alerts at 1 % and 5 % are made of it; a plan that allowed one and used none is none."""
+    allowed = Plan((), "cost", trigger=GONE)
+    seen = Seen().observe(replace(RECORD, local=False, plan=allowed)).observe(replace(RECORD, local=True, plan=allowed))
+    seen.observe(replace(RECORD, local=False, plan=Plan((), "cost")))
+    assert seen.value("emergency_cloud_total", trigger=GONE) == 1
 
 
 def test_the_numbers_of_several_workers_are_one(tmp_path: Path) -> None:
