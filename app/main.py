@@ -25,22 +25,26 @@ from app.api.inbound import Receive, Scope, Send
 from app.api.models import models_router
 from app.api.reply import Pace
 from app.api.rollouts import rollouts_router
-from app.api.route import Peek, RouteEndpoint
+from app.api.route import RouteEndpoint
 from app.api.upstreams import upstreams_router
 from app.config.schema import Model
 from app.config.settings import Settings
+from app.core.caller import Caller
 from app.core.card import Card
 from app.core.clock import Clock, SystemClock
 from app.core.errors import StoreUnavailable
 from app.core.money import Price
+from app.core.plan import Plan
 from app.core.pool import CpuPool
 from app.core.record import Record
+from app.core.request import Request
 from app.core.tasks import TaskOwner
 from app.flags import Flags
 from app.gateway.adapters import adapter
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import BUILTIN, Discovery, Found, Notes
 from app.gateway.gateway import Gateway
+from app.gateway.planning import Planning
 from app.gateway.routed import Basis, Routed
 from app.gateway.settle import Settlement
 from app.recall.embedder import BuiltinUpstream, StaticEmbedder, load_embedder, wheel_folder
@@ -147,20 +151,10 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         for name, share in flags.shares.items():
             metrics.flag(name, share)
         embedder = load_embedder(wheel_folder())
-        routed = Routed(
-            Basis(
-                settings,
-                store,
-                metrics,
-                clock,
-                tasks,
-                _log_error,
-                lambda: flags,
-                lambda: gateway,
-                lambda: discovery.found,
-            ),
-            embedder,
+        basis = Basis(
+            settings, store, metrics, clock, tasks, _log_error, lambda: flags, lambda: gateway, lambda: discovery.found
         )
+        routed = Routed(basis, embedder)
         routing = settings.routing
         gateway = Gateway(
             routed.planning,
@@ -190,14 +184,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             upstreams_router(door, routed.operations),
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
         ]
-        front = _front(
-            settings,
-            door,
-            gateway,
-            metrics,
-            routers,
-            lambda request, caller: routed.planning.peek(request, caller, gateway.registry),
-        )
+        front = _front(settings, door, gateway, metrics, routers, routed.planning)
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
         yield front
 
@@ -267,11 +254,15 @@ async def _discover(
 
 
 def _front(
-    settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, routers: Sequence[APIRouter], peek: Peek
+    settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, routers: Sequence[APIRouter], planning: Planning
 ) -> Front:
     bounds, pace = settings.limits, settings.streaming
     limits = Limits(bounds.body_bytes, bounds.messages, bounds.tools, bounds.depth)
     timing = Pace(pace.commit_after, pace.ping, pace.send_timeout)
+
+    def peek(request: Request, caller: Caller) -> Plan:
+        return planning.peek(request, caller, gateway.registry)
+
     paths = {
         "/v1/chat/completions": TokenPath(
             ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error, "chat"
