@@ -30,6 +30,7 @@ from app.core.errors import (
 )
 from app.core.plan import Candidate
 from app.gateway.exchange import Exchange
+from app.gateway.retries import RetryBudget
 from app.upstreams.health import THROTTLE_SECONDS, Health
 
 T = TypeVar("T")
@@ -41,25 +42,6 @@ TRIES_PER_CANDIDATE: Final = 2
 HELD_MAX: Final = 64
 BACKOFF_SECONDS: Final = 0.25
 WAIT_MAX_SECONDS: Final = 5.0
-
-
-class RetryBudget:
-    """Tries of the same candidate again may be a share of all requests, so that retries never feed an outage. (Moving
-    on to another upstream does not press the sick one, and is not counted.)"""
-
-    def __init__(self, share: float = 0.2, reserve: float = 10.0) -> None:
-        self._share = share
-        self._reserve = reserve
-        self._tokens = reserve
-
-    def request(self) -> None:
-        self._tokens = min(self._reserve, self._tokens + self._share)
-
-    def take(self) -> bool:
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 class Attempts:
@@ -114,6 +96,7 @@ class Attempts:
                 raise conclusion(failures, left)
             exchange.waits(wait)
             await self._sleep(wait)
+            self._reorder(left, failures)
 
     def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
         exchange.attempt_ends(error)
@@ -130,11 +113,10 @@ class Attempts:
         error, tries_left = failures[-1][1], self._max_attempts - len(failures)
         if error.again is Again.NEVER or tries_left <= 0 or remaining <= 0:
             return None
-        self._reorder(left, failures, last=tries_left == 1)
         tries = sum(failed is candidate for failed, _ in failures)
         # The same again only with a try to spare: every other candidate comes to its turn first.
         again = error.again is Again.SAME and tries < TRIES_PER_CANDIDATE and len(left) < tries_left
-        if again and not (left and self._well(left[0]) and not self._well(candidate)):
+        if again and (self._well(candidate) or not any(map(self._well, left))):
             wait = error.retry_after or random.uniform(0, BACKOFF_SECONDS * 2**tries)
             if wait <= min(remaining, WAIT_MAX_SECONDS) and self._budget.take():
                 left.appendleft(candidate)
@@ -145,9 +127,10 @@ class Attempts:
                 left.remove(other)
         return 0.0 if left else None
 
-    def _reorder(self, left: deque[Candidate], failures: list[tuple[Candidate, GatewayError]], *, last: bool) -> None:
+    def _reorder(self, left: deque[Candidate], failures: list[tuple[Candidate, GatewayError]]) -> None:
         """Puts behind the others who fell sick since the plan was made, as the models of a dead server do all at once;
         the last try goes to a server that has not failed yet."""
+        last = len(failures) == self._max_attempts - 1
         failed = {each.card.upstream for each, error in failures if error.blame is Blame.UPSTREAM} if last else ()
         if len(left) > 1:
             ordered = sorted(left, key=lambda each: (not self._well(each), each.card.upstream in failed))

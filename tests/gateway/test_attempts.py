@@ -32,7 +32,7 @@ from app.core.errors import (
 )
 from app.core.events import Fault, Finish, Text, is_content
 from app.core.plan import Candidate
-from app.gateway.attempts import HELD_MAX, Attempts, RetryBudget, conclusion
+from app.gateway.attempts import HELD_MAX, Attempts, conclusion
 from app.upstreams.health import THROTTLE_SECONDS
 from tests.core.nouns import card, paid
 from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
@@ -105,6 +105,21 @@ async def test_a_dead_server_costs_one_try_whatever_it_serves() -> None:
     """Ollama with three models, killed: they must not use up the tries of the one server that is well."""
     others = [(card(f"gpu/{name}"), [Refused("no")]) for name in "abc"]
     run = walk(*others, (C, good("paid")))
+    assert text(await run.run()) == "paid"
+    assert run.tried == ["gpu/a", "claude/c"]
+
+
+async def test_who_fell_sick_while_a_retry_waited_is_not_retried() -> None:
+    """Of many requests that a dying server broke, each would find out for itself that it is gone."""
+    run = walk((A, [Broken("reset")]), (C, good("paid")))
+    sleep = run.attempts._sleep
+
+    async def meanwhile(seconds: float) -> None:
+        await sleep(seconds)
+        if seconds:
+            run.health.ended(B, Refused("gone"))
+
+    run.attempts._sleep = meanwhile
     assert text(await run.run()) == "paid"
     assert run.tried == ["gpu/a", "claude/c"]
 
@@ -231,19 +246,6 @@ async def test_a_retry_that_does_not_fit_costs_no_budget() -> None:
     run.again()
     await run.run()
     assert run.tried == ["gpu/a", "gpu/a", "gpu/b"]
-
-
-def test_the_budget_grows_with_requests_and_is_bounded() -> None:
-    """A quiet night must not save up for a storm of retries in the morning."""
-    budget = RetryBudget(share=0.5, reserve=2.0)
-    assert [budget.take() for _ in range(3)] == [True, True, False]
-    budget.request()
-    assert not budget.take()
-    budget.request()
-    assert budget.take()
-    for _ in range(100):
-        budget.request()
-    assert [budget.take() for _ in range(3)] == [True, True, False]
 
 
 # --- commitment -----------------------------------------------------------------------------------------------------
