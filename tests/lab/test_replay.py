@@ -12,6 +12,7 @@ from app.core.card import Card
 from app.core.money import FREE, Price
 from app.lab.replay import Otherwise, Replayed, replay
 from app.learning.decision import Considered, Decision, of_plan
+from app.routing.emergency import GONE, SLOW
 from app.routing.registry import Registry
 from tests.routing.cases import EVERY, Case, cases
 
@@ -174,8 +175,11 @@ def test_who_was_only_busy_does_not(reason: str) -> None:
 
 
 def test_an_emergency_stays_one() -> None:
-    paid_first = (replace(THREE[2], reason="emergency; local upstream gone"), *THREE[:2])
-    assert again(made(paid_first, trigger="local upstream gone")).changed == 0
+    """Local models are slow in one, and failing in the other: then they wait behind."""
+    late = (replace(THREE[2], reason=f"emergency; {SLOW}"), *THREE[:2])
+    ill = [replace(each, reason=f"{each.reason}; failing lately") for each in THREE[:2]]
+    for candidates, trigger in ((late, SLOW), ((replace(THREE[2], reason=f"emergency; {GONE}"), *ill), GONE)):
+        assert again(made(candidates, trigger=trigger)).changed == 0
 
 
 def test_preferences_count() -> None:
