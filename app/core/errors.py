@@ -167,6 +167,12 @@ class UpstreamFailed(GatewayError):
     status, type, code, blame, client_may_retry = 502, "upstream_error", "upstream_failed", Blame.UPSTREAM, False
 
 
+class UpstreamStumbled(UpstreamFailed):
+    """The same, but of servers that are well otherwise: that was chance, and a client may try again."""
+
+    client_may_retry = None
+
+
 class UpstreamTimeout(GatewayError):
     status, type, code, blame, client_may_retry = 504, "upstream_error", "upstream_timeout", Blame.UPSTREAM, False
 

@@ -10,28 +10,15 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, TypeVar
 
-from app.core.errors import (
-    Again,
-    BadReply,
-    Blame,
-    Busy,
-    GatewayError,
-    Incomplete,
-    Overloaded,
-    Throttled,
-    TimedOut,
-    UpstreamFailed,
-    UpstreamFault,
-    UpstreamRateLimited,
-    UpstreamTimeout,
-)
+from app.core.errors import Again, BadReply, Blame, GatewayError, Incomplete
 from app.core.plan import Candidate
+from app.gateway.conclusion import Failures, conclusion
 from app.gateway.exchange import Exchange
 from app.gateway.retries import RetryBudget
-from app.upstreams.health import THROTTLE_SECONDS, Health
+from app.upstreams.health import Health
 
 T = TypeVar("T")
 Open = Callable[[Candidate], AsyncGenerator[T, None]]
@@ -60,7 +47,7 @@ class Attempts:
         an answer that broke after that. Raises the error for the client when none commits."""
         assert exchange.plan is not None
         self._budget.request()
-        failures: list[tuple[Candidate, GatewayError]] = []
+        failures: Failures = []
         left = deque(exchange.plan.candidates)
         while True:
             candidate, committed, held = left.popleft(), False, list[T]()
@@ -93,7 +80,7 @@ class Attempts:
                 raise
             wait = self._next(candidate, failures, left, exchange.remaining())
             if wait is None:
-                raise conclusion(failures, left)
+                raise conclusion(failures, left, self._well)
             exchange.waits(wait)
             await self._sleep(wait)
             self._reorder(left, failures)
@@ -105,7 +92,7 @@ class Attempts:
     def _next(
         self,
         candidate: Candidate,
-        failures: list[tuple[Candidate, GatewayError]],
+        failures: Failures,
         left: deque[Candidate],
         remaining: float,
     ) -> float | None:
@@ -127,7 +114,7 @@ class Attempts:
                 left.remove(other)
         return 0.0 if left else None
 
-    def _reorder(self, left: deque[Candidate], failures: list[tuple[Candidate, GatewayError]]) -> None:
+    def _reorder(self, left: deque[Candidate], failures: Failures) -> None:
         """Puts behind the others who fell sick since the plan was made, as the models of a dead server do all at once;
         the last try goes to a server that has not failed yet."""
         last = len(failures) == self._max_attempts - 1
@@ -139,24 +126,3 @@ class Attempts:
 
     def _well(self, candidate: Candidate) -> bool:
         return self._health.demoted(candidate.card) is None
-
-
-def conclusion(failures: list[tuple[Candidate, GatewayError]], left: Collection[Candidate] = ()) -> GatewayError:
-    """The error for the client, from everything that was tried and what was `left` untried."""
-    last = failures[-1][1]
-    faults = [(candidate, error) for candidate, error in failures if isinstance(error, UpstreamFault)]
-    if not faults or (last.blame is not Blame.UPSTREAM and last.again is Again.NEVER):
-        return last
-    tried = "; ".join(f"{candidate.card.id}: {error.kind}" for candidate, error in faults)
-    errors = [error for _, error in faults]
-    soonest = min((error.retry_after for error in errors if error.retry_after is not None), default=None)
-    if all(isinstance(error, Throttled) for error in errors):
-        return UpstreamRateLimited(
-            f"Every model that could answer is throttled. Tried {tried}.", retry_after=soonest or THROTTLE_SECONDS
-        )
-    if all(isinstance(error, TimedOut) for error in errors):
-        return UpstreamTimeout(f"No model answered in time. Tried {tried}.")
-    if all(isinstance(error, Busy) for error in errors):
-        return Overloaded(f"Every model that could answer is overloaded. Tried {tried}.", retry_after=soonest or 1)
-    who = "The models that were tried" if left else "Every model that could answer"
-    return UpstreamFailed(f"{who} failed. Tried {tried}.", retry_after=soonest)

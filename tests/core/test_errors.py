@@ -38,6 +38,7 @@ TREE = {
     "StoreUnavailable": (503, UNAVAILABLE, "store_unavailable", OURS, NEVER),
     "UpstreamRateLimited": (429, "rate_limit_error", "upstream_rate_limited", UPSTREAMS, NEVER),
     "UpstreamFailed": (502, UPSTREAM, "upstream_failed", UPSTREAMS, NEVER),
+    "UpstreamStumbled": (502, UPSTREAM, "upstream_failed", UPSTREAMS, NEVER),
     "UpstreamTimeout": (504, UPSTREAM, "upstream_timeout", UPSTREAMS, NEVER),
     "UpstreamFault": (502, UPSTREAM, "upstream_failed", UPSTREAMS, SAME),
     "Refused": (502, UPSTREAM, "upstream_failed", UPSTREAMS, NEXT),
@@ -147,8 +148,8 @@ def test_only_attempts_are_tried_again(each: type[GatewayError]) -> None:
 
 
 def test_clients_do_not_retry_what_was_already_retried() -> None:
-    """Official clients retry 5xx by themselves, which would multiply the gateway's own tries; and 429, which for a
-    budget that is spent helps nobody."""
+    """Official clients retry 5xx by themselves, which would multiply the gateway's own tries while something is down;
+    and 429, which for a budget that is spent helps nobody."""
     assert {each.__name__ for each in CLASSES if each.client_may_retry is False} == {
         "UpstreamFailed",
         "UpstreamTimeout",
