@@ -9,6 +9,7 @@ import click
 
 from app.cli.options import CONFIG_OPTION, JSON_OPTION, run, settings_of
 from app.config.explain import as_json, as_yaml
+from app.config.later import without_effect
 from app.main import inspected
 
 
@@ -27,6 +28,8 @@ def check(config_path: Path | None, as_data: bool, offline: bool) -> None:
     """
     settings = settings_of(config_path)
     click.echo(as_json(settings) if as_data else as_yaml(settings))
+    for setting, why in without_effect(settings):
+        click.echo(f"warning: {setting} has no effect: {why}", err=True)
     if offline:
         return
     found = run(inspected(settings))

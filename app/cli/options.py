@@ -12,6 +12,7 @@ import click
 import uvloop
 from pydantic import ValidationError
 
+from app.config.later import refused
 from app.config.load import load
 from app.config.problems import ConfigError
 from app.config.settings import Settings
@@ -32,11 +33,14 @@ JSON_OPTION: Final = click.option("--json", "as_data", is_flag=True, help="Print
 def settings_of(config_path: Path | None) -> Settings:
     """The settings, or the end of the command with everything that is wrong with them (exit status 2)."""
     try:
-        return load(os.environ, config_path=config_path)
+        settings = load(os.environ, config_path=config_path)
+        if problems := refused(settings):
+            raise ConfigError(problems)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(2)
+    return settings
 
 
 def checked(make: Callable[[], T]) -> T:

@@ -21,14 +21,17 @@ from uvicorn.supervisors import Multiprocess
 from app import __version__
 from app.api.guard import GuardedProtocol
 from app.cli.options import CONFIG_OPTION, fail, settings_of
+from app.config.later import without_effect
 from app.config.settings import Settings
 from app.main import Application, Ready
-from app.telemetry.logs import configure
+from app.telemetry.logs import configure, get_logger
 from app.telemetry.metrics import SHARED_FOLDER, forget_worker
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 MODELS_SHOWN: Final = 6
+
+log = get_logger("tierway")
 
 
 @click.command()
@@ -43,6 +46,8 @@ def serve(config_path: Path | None) -> None:
     """
     settings = settings_of(config_path)
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
+    for setting, why in without_effect(settings):
+        log.warning("a setting has no effect yet", setting=setting, why=why)
     listener = _bound(settings)
     settings = replace(settings, port=listener.getsockname()[1])
     if settings.workers > 1:

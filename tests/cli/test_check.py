@@ -102,3 +102,21 @@ def test_secrets_are_never_printed(run: Run, tmp_path: Path, form: list[str]) ->
 def test_a_misspelt_variable_is_an_error_that_names_the_right_one(run: Run, variable: str, meant: str) -> None:
     result = run("check", "--offline", **{variable: "1"})
     assert result.exit_code == 2 and f"did you mean {meant}?" in result.stderr
+
+
+def test_what_has_no_effect_is_a_warning(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "tierway.yaml"
+    file.write_text("budget: {lower_max_tokens: true}")
+    result = run("check", "--offline", "--config", str(file), FEATURE_SESSIONS="false")
+    assert result.exit_code == 0 and yaml.safe_load(result.stdout)["budget"]["lower_max_tokens"] is True
+    assert "warning: budget.lower_max_tokens has no effect: " in result.stderr
+    assert "warning: FEATURE_SESSIONS has no effect: " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["check --offline", "serve"])
+def test_a_budget_that_nobody_would_keep_is_an_error(run: Run, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "tierway.yaml"
+    file.write_text("budgets: [{scope: global, period: day, limit: 1}]")
+    result = run(*command.split(), "--config", str(file))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert "budgets: budgets are not enforced by this version; remove them" in result.stderr
