@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from app.config.later import refused
 from app.config.load import load
 from app.config.problems import ConfigError
-from app.config.settings import Settings
+from app.config.settings import Settings, UpstreamSettings
 from app.core.errors import GatewayError
+from app.gateway.discovery import Found
 from app.store.errors import StoreUnusable
 
 T = TypeVar("T")
@@ -28,6 +29,23 @@ CONFIG_OPTION: Final = click.option(
     help="The YAML file; else TIERWAY_CONFIG.",
 )
 JSON_OPTION: Final = click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+
+
+EVERYWHERE: Final = ("0.0.0.0", "::")
+
+
+def local_url(host: str, port: int) -> str:
+    """Where somebody on this machine reaches what listens there."""
+    host = "127.0.0.1" if host in EVERYWHERE else host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def state_of(found: Found, settings: UpstreamSettings | None) -> str:
+    """What an upstream said last, for the operator, who may see addresses. `settings` None: nobody configured it."""
+    if found.error is None:
+        return f"{found.models} model{'' if found.models == 1 else 's'}"
+    where = f" at {', '.join(settings.base_urls)}" if settings else ""
+    return f"away{where}: {found.error}"
 
 
 def settings_of(config_path: Path | None) -> Settings:
