@@ -13,7 +13,7 @@ from app.config.later import without_effect
 from app.main import inspected
 
 
-@click.command()
+@click.command(short_help="Validate the configuration and say what answers.")
 @CONFIG_OPTION
 @JSON_OPTION
 @click.option("--offline", is_flag=True, help="Look at the configuration only; ask neither the store nor upstreams.")

@@ -35,7 +35,7 @@ MODELS_SHOWN: Final = 6
 log = get_logger("tierway")
 
 
-@click.command()
+@click.command(short_help="Start the gateway.")
 @CONFIG_OPTION
 def serve(config_path: Path | None) -> None:
     """Start the gateway.
