@@ -41,6 +41,7 @@ async def test_nothing_there(client: httpx2.AsyncClient) -> None:
     reply = await client.get("/v1/nothing?secret=1")
     assert reply.status_code == 404 and error(reply)["code"] == "not_found"
     assert "/v1/nothing" in error(reply)["message"] and "secret" not in error(reply)["message"]
+    assert "/docs" in error(reply)["message"], "people leave out the /v1 of the base URL"
 
 
 async def test_a_long_path_is_not_repeated_whole(client: httpx2.AsyncClient) -> None:
@@ -83,6 +84,6 @@ async def test_a_wrong_value_is_422_and_names_its_field(client: httpx2.AsyncClie
 async def test_the_document_is_there(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["info"]["title"] == "Tierway" and document["info"]["version"] == __version__
-    assert "/full" in document["paths"]
+    assert "/full" in document["paths"] and "security" not in document["paths"]["/full"]["get"]
     page = await client.get("/docs")
     assert page.status_code == 200 and "/openapi.json" in page.text
