@@ -102,8 +102,7 @@ class Application:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except STARTUP_ERRORS as error:
-            log.critical("the gateway cannot start", reason=str(error))
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": str(error)})  # which the server logs
             return
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -301,6 +300,8 @@ def _log_error(where: str, error: BaseException) -> None:
 
 
 def _log_found(found: Found) -> None:
+    if found.kind == BUILTIN:
+        return  # it comes along and cannot be away
     if found.error is None:
         log.info("upstream answers", upstream=found.upstream, models=found.models)
     else:

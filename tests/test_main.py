@@ -243,16 +243,10 @@ async def test_every_request_leaves_a_line_and_a_count(tmp_path: Path, sim: Simu
         await gateway.client.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": "mine"})
         await soon(lambda: '"request_id":"mine"' in log.read_text())
         text = (await gateway.client.get("/metrics")).text
-    assert f'"config_version":"{made.version}"' in log.read_text() and '"upstream answers"' in log.read_text()
+    assert f'"config_version":"{made.version}"' in log.read_text() and log.read_text().count('"upstream answers"') == 1
     assert 'tierway_requests_total{endpoint="chat",model="ollama/sim-small"' in text
     for name in ("tierway_flag{", "tierway_store_seconds_count{", "tierway_in_flight_requests 0.0"):
         assert name in text
-
-
-async def test_a_start_that_failed_is_in_the_log(tmp_path: Path, log: Path) -> None:
-    async with running(settings(tmp_path, ollama(), host="0.0.0.0")):
-        pass
-    assert '"level":"critical"' in log.read_text() and "TIERWAY_ADMIN_KEY" in log.read_text()
 
 
 def found(upstream: str = "ollama", kind: str = "ollama", models: int = 1, error: str | None = None) -> Found:
