@@ -61,9 +61,8 @@ async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Ga
     if answer.fault is not None:
         raise answer.fault
     body = codec.write_reply(answer, request)
-    await inbound.begin(
-        200, whole_headers(body, inbound, answer.start.served, _ignored(answer.start, request), answer.usage)
-    )
+    ignored = _ignored(answer.start, request)
+    await inbound.begin(200, whole_headers(body, inbound, answer.start.served, ignored, answer.usage))
     await inbound.write(body)
 
 
