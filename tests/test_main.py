@@ -21,8 +21,10 @@ from pydantic import SecretStr
 from app.config.load import load
 from app.config.settings import Settings, UpstreamSettings
 from app.core.card import Card
+from app.core.clock import SystemClock
+from app.gateway.adapters import adapter
 from app.gateway.discovery import Discovery, Found
-from app.main import Application, Ready, _log_error, _readiness, _state_of, inspected, is_loopback
+from app.main import Application, Ready, _cause, _log_error, _readiness, _state_of, inspected, is_loopback
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
 from app.store.client import Store
@@ -340,7 +342,16 @@ async def test_a_fault_of_ours_is_logged_with_its_place(log: Path) -> None:
 async def test_what_answers_can_be_looked_at_without_serving(tmp_path: Path, sim: Simulated) -> None:
     tasks = asyncio.all_tasks()
     gpu = UpstreamSettings("gpu", "vllm", (NOWHERE,), local=True)
-    here, away = await inspected(settings(tmp_path, ollama(sim.base_url), gpu))
+    seen = await inspected(settings(tmp_path, ollama(sim.base_url), gpu))
+    here, away, builtin = seen.found
     assert (here.upstream, here.models, here.error) == ("ollama", 2, None)
-    assert away.upstream == "gpu" and away.error
+    assert away.upstream == "gpu" and away.error and list(seen.causes) == ["gpu"] and seen.causes["gpu"]
+    assert builtin.upstream == "tierway" and seen.keys == ()
+    assert seen.registry.get("ollama/sim-small") and seen.registry.get("tierway/static")
     assert asyncio.all_tasks() == tasks
+
+
+async def test_an_upstream_that_comes_back_meanwhile_has_no_cause(sim: Simulated) -> None:
+    upstream = adapter(ollama(sim.base_url), {}, SystemClock())
+    assert await _cause(upstream) == ""
+    await upstream.close()

@@ -40,12 +40,12 @@ def local_url(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def state_of(found: Found, settings: UpstreamSettings | None) -> str:
+def state_of(found: Found, settings: UpstreamSettings | None, cause: str = "") -> str:
     """What an upstream said last, for the operator, who may see addresses. `settings` None: nobody configured it."""
     if found.error is None:
         return f"{found.models} model{'' if found.models == 1 else 's'}"
     where = f" at {', '.join(settings.base_urls)}" if settings else ""
-    return f"away{where}: {found.error}"
+    return f"away{where}: {found.error}{f' ({cause})' if cause else ''}"
 
 
 def settings_of(config_path: Path | None) -> Settings:
