@@ -134,6 +134,7 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
         loop="uvloop",
         ws="none",
         lifespan="on",
+        proxy_headers=False,  # who asks is told by keys, never by what a header claims
         log_config=None,
         access_log=False,
         server_header=False,
