@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from app import __version__
@@ -29,7 +30,14 @@ DESCRIPTION = "OpenAI-compatible gateway that sends each request to the cheapest
 
 
 def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
-    app = FastAPI(title="Tierway", version=__version__, description=DESCRIPTION, strict_content_type=False)
+    app = FastAPI(
+        title="Tierway",
+        version=__version__,
+        description=DESCRIPTION,
+        strict_content_type=False,
+        redirect_slashes=False,  # a redirect would have no error of ours, and many clients would not follow it
+    )
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     for router in routers:
         app.include_router(router)
     for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
@@ -60,7 +68,7 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             )
             return Unprocessable(f"{field}: {said}" if field else said, param=field or None)
         case HTTPException(status_code=405, headers=headers):
-            allow = (headers or {}).get("Allow", "GET")
+            allow = _methods(request, (headers or {}).get("Allow", "GET"))
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
             return NotFound(
@@ -70,6 +78,15 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             return InvalidValue(str(error.detail))
         case _:
             return InternalError("An error of the gateway.")
+
+
+def _methods(request: Request, of_one_route: str) -> str:
+    """Every method that the path takes: the framework names those of the first route it found there."""
+    found = {*of_one_route.split(", ")}
+    for route in request.app.state.routes:
+        if route.path_regex.match(request.url.path):
+            found |= route.methods
+    return ", ".join(sorted(found))
 
 
 def _unknown_field(request: Request, path: Path) -> str:

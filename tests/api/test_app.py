@@ -33,6 +33,11 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
     async def number(n: int) -> int:
         return n
 
+    @router.get("/both")
+    @router.delete("/both")
+    async def both() -> None:
+        """Two routes."""
+
     async with site(router) as client:
         yield client
 
@@ -55,6 +60,20 @@ async def test_another_method(client: httpx2.AsyncClient, method: str) -> None:
     assert reply.status_code == 405 and reply.headers["allow"] == "GET" and reply.headers["x-request-id"] == "mine"
     if method != "HEAD":
         assert error(reply)["code"] == "method_not_allowed" and method in error(reply)["message"]
+
+
+async def test_a_path_says_all_the_methods_it_takes(client: httpx2.AsyncClient) -> None:
+    """Of two routes the framework names the first, and a client takes the other for missing."""
+    for path, allow in (("/both", "DELETE, GET"), ("/both/", None), ("/openapi.json", "GET, HEAD")):
+        reply = await client.put(path)
+        assert (reply.status_code, reply.headers.get("allow")) == (405 if allow else 404, allow)
+        error(reply)
+
+
+async def test_a_slash_too_many_is_not_redirected(client: httpx2.AsyncClient) -> None:
+    """A redirect has a body that is not ours, and turns a POST into a GET on the way."""
+    reply = await client.get("/full/")
+    assert reply.status_code == 404 and error(reply)["code"] == "not_found"
 
 
 async def test_an_error_of_the_tree_keeps_its_headers(client: httpx2.AsyncClient) -> None:
