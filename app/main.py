@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from fastapi import APIRouter
 from pydantic import SecretStr
 
-from app.access.keys import Keys
+from app.access.keys import KeyRecord, Keys
 from app.api.admin import admin_router
 from app.api.app import fastapi_app
 from app.api.auth import Door
@@ -32,17 +33,18 @@ from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.card import Card
 from app.core.clock import Clock, SystemClock
-from app.core.errors import StoreUnavailable
+from app.core.errors import GatewayError, StoreUnavailable
 from app.core.money import Price
 from app.core.plan import Plan
 from app.core.pool import CpuPool
 from app.core.record import Record
 from app.core.request import Request
 from app.core.tasks import TaskOwner
+from app.core.upstream import Upstream
 from app.flags import Flags
 from app.gateway.adapters import adapter
 from app.gateway.attempts import Attempts
-from app.gateway.discovery import BUILTIN, Discovery, Found, Notes
+from app.gateway.discovery import BUILTIN, LIST_SECONDS, Discovery, Found, Notes
 from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.routed import Basis, Routed
@@ -84,6 +86,16 @@ class Ready:
     keys_needed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What there is. `causes`: why each upstream is away that is, for the operator's eyes only."""
+
+    found: tuple[Found, ...]
+    registry: Registry
+    keys: tuple[KeyRecord, ...]
+    causes: Mapping[str, str]
+
+
 STARTUP_ERRORS: Final = (StartupError, StoreUnusable, StoreUnavailable)
 
 Announce = Callable[[Ready], None]
@@ -111,24 +123,40 @@ class Application:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except STARTUP_ERRORS as error:
-            log.critical("the gateway cannot start", reason=str(error))
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": str(error)})  # which the server logs
             return
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def inspected(settings: Settings) -> tuple[Found, ...]:
-    """What answers, without serving: opens the store and asks every upstream once."""
+async def inspected(settings: Settings) -> Inspection:
+    """What there is, without serving: opens the store and asks every upstream."""
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(open_store(_secret(settings.redis_url), settings.data_dir))
+        store = await stack.enter_async_context(open_store(_secret(settings.redis_url), settings.data_dir))
         clock = SystemClock()
-        adapters = [adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()]
-        for upstream in adapters:
+        upstreams: list[Upstream] = [
+            adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()
+        ]
+        for upstream in upstreams:
             stack.push_async_callback(upstream.close)
+        upstreams.append(_builtin(load_embedder(wheel_folder()), stack))
+        registries: list[Registry] = []
         notes = Notes(settings.models, settings.only_listed_models, settings.aliases)
-        discovery = Discovery(adapters, notes, lambda card, note: None, lambda registry: None, lambda found: None)
+        discovery = Discovery(upstreams, notes, lambda card, note: None, registries.append, lambda found: None)
         await discovery.refresh()
-        return discovery.found
+        away = {found.upstream for found in discovery.found if found.error is not None}
+        causes = {upstream.name: await _cause(upstream) for upstream in upstreams if upstream.name in away}
+        keys = await Keys(store, clock).list()
+        return Inspection(discovery.found, registries[-1], keys, causes)
+
+
+async def _cause(upstream: Upstream) -> str:
+    """Why it is away, in the words of what failed, which may hold addresses; empty where it has no words."""
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
+            await upstream.cards()
+    except (GatewayError, TimeoutError) as error:
+        return str(error.__cause__ or "")
+    return ""
 
 
 @contextlib.asynccontextmanager
@@ -213,9 +241,7 @@ async def _discovered(
     clock: Clock,
 ) -> tuple[Discovery, bool]:
     """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start."""
-    pool = CpuPool()
-    stack.callback(pool.close)
-    builtin = BuiltinUpstream(embedder, pool)
+    builtin = _builtin(embedder, stack)
     discovery = await _discover(settings, builtin, gateway, stack, clock, simulated=False)
     named = any(not upstream.probed for upstream in settings.upstreams.values())
     if named or any(found.error is None for found in discovery.found if found.kind != BUILTIN):
@@ -223,6 +249,12 @@ async def _discovered(
     tiers = await stack.enter_async_context(default_tiers())
     settings = replace(settings, upstreams=tiers.upstreams, models={**settings.models, **tiers.models})
     return await _discover(settings, builtin, gateway, stack, clock, simulated=True), True
+
+
+def _builtin(embedder: StaticEmbedder | None, stack: contextlib.AsyncExitStack) -> BuiltinUpstream:
+    pool = CpuPool()
+    stack.callback(pool.close)
+    return BuiltinUpstream(embedder, pool)
 
 
 async def _discover(
@@ -319,6 +351,8 @@ def _log_error(where: str, error: BaseException) -> None:
 
 
 def _log_found(found: Found) -> None:
+    if found.kind == BUILTIN:
+        return  # it comes along and cannot be away
     if found.error is None:
         log.info("upstream answers", upstream=found.upstream, models=found.models)
     else:

@@ -7,6 +7,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
+
+# A test never asserts on speed: a slow machine only takes longer.
+settings.register_profile("tierway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tierway")
 
 
 def pytest_asyncio_loop_factories(

@@ -21,8 +21,10 @@ from pydantic import SecretStr
 from app.config.load import load
 from app.config.settings import Settings, UpstreamSettings
 from app.core.card import Card
+from app.core.clock import SystemClock
+from app.gateway.adapters import adapter
 from app.gateway.discovery import Discovery, Found
-from app.main import Application, Ready, _log_error, _readiness, _state_of, inspected, is_loopback
+from app.main import Application, Ready, _cause, _log_error, _readiness, _state_of, inspected, is_loopback
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
 from app.store.client import Store
@@ -243,16 +245,10 @@ async def test_every_request_leaves_a_line_and_a_count(tmp_path: Path, sim: Simu
         await gateway.client.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": "mine"})
         await soon(lambda: '"request_id":"mine"' in log.read_text())
         text = (await gateway.client.get("/metrics")).text
-    assert f'"config_version":"{made.version}"' in log.read_text() and '"upstream answers"' in log.read_text()
+    assert f'"config_version":"{made.version}"' in log.read_text() and log.read_text().count('"upstream answers"') == 1
     assert 'tierway_requests_total{endpoint="chat",model="ollama/sim-small"' in text
     for name in ("tierway_flag{", "tierway_store_seconds_count{", "tierway_in_flight_requests 0.0"):
         assert name in text
-
-
-async def test_a_start_that_failed_is_in_the_log(tmp_path: Path, log: Path) -> None:
-    async with running(settings(tmp_path, ollama(), host="0.0.0.0")):
-        pass
-    assert '"level":"critical"' in log.read_text() and "TIERWAY_ADMIN_KEY" in log.read_text()
 
 
 def found(upstream: str = "ollama", kind: str = "ollama", models: int = 1, error: str | None = None) -> Found:
@@ -346,7 +342,16 @@ async def test_a_fault_of_ours_is_logged_with_its_place(log: Path) -> None:
 async def test_what_answers_can_be_looked_at_without_serving(tmp_path: Path, sim: Simulated) -> None:
     tasks = asyncio.all_tasks()
     gpu = UpstreamSettings("gpu", "vllm", (NOWHERE,), local=True)
-    here, away = await inspected(settings(tmp_path, ollama(sim.base_url), gpu))
+    seen = await inspected(settings(tmp_path, ollama(sim.base_url), gpu))
+    here, away, builtin = seen.found
     assert (here.upstream, here.models, here.error) == ("ollama", 2, None)
-    assert away.upstream == "gpu" and away.error
+    assert away.upstream == "gpu" and away.error and list(seen.causes) == ["gpu"] and seen.causes["gpu"]
+    assert builtin.upstream == "tierway" and seen.keys == ()
+    assert seen.registry.get("ollama/sim-small") and seen.registry.get("tierway/static")
     assert asyncio.all_tasks() == tasks
+
+
+async def test_an_upstream_that_comes_back_meanwhile_has_no_cause(sim: Simulated) -> None:
+    upstream = adapter(ollama(sim.base_url), {}, SystemClock())
+    assert await _cause(upstream) == ""
+    await upstream.close()

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from app import __version__
 from app.api.documented import document_token_paths
 from app.api.errors import error_headers, shown
 from app.api.inbound import Inbound
+from app.config.problems import Path, nearest
+from app.config.validate import model_at
 from app.core.errors import (
     GatewayError,
     InternalError,
@@ -27,7 +30,14 @@ DESCRIPTION = "OpenAI-compatible gateway that sends each request to the cheapest
 
 
 def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
-    app = FastAPI(title="Tierway", version=__version__, description=DESCRIPTION)
+    app = FastAPI(
+        title="Tierway",
+        version=__version__,
+        description=DESCRIPTION,
+        strict_content_type=False,
+        redirect_slashes=False,  # a redirect would have no error of ours, and many clients would not follow it
+    )
+    app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     for router in routers:
         app.include_router(router)
     for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
@@ -53,16 +63,39 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             if first["type"] == "json_invalid":
                 return InvalidJson("The body is not valid JSON.")
             field = ".".join(str(part) for part in first["loc"][1:])
-            return Unprocessable(f"{field}: {first['msg']}" if field else str(first["msg"]), param=field or None)
+            said = (
+                _unknown_field(request, first["loc"][1:]) if first["type"] == "extra_forbidden" else str(first["msg"])
+            )
+            return Unprocessable(f"{field}: {said}" if field else said, param=field or None)
         case HTTPException(status_code=405, headers=headers):
-            allow = (headers or {}).get("Allow", "GET")
+            allow = _methods(request, (headers or {}).get("Allow", "GET"))
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
-            return NotFound(f"There is nothing at {request.url.path[:200]}.")
+            return NotFound(
+                f"There is nothing at {request.url.path[:200]}. The API begins with /v1; /docs lists all there is."
+            )
         case HTTPException(status_code=status) if status < 500:
             return InvalidValue(str(error.detail))
         case _:
             return InternalError("An error of the gateway.")
+
+
+def _methods(request: Request, of_one_route: str) -> str:
+    """Every method that the path takes: the framework names those of the first route it found there."""
+    found = {*of_one_route.split(", ")}
+    for route in request.app.state.routes:
+        if route.path_regex.match(request.url.path):
+            found |= route.methods
+    return ", ".join(sorted(found))
+
+
+def _unknown_field(request: Request, path: Path) -> str:
+    """Says which field was probably meant, or which there are."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = model_at(body.field_info.annotation, path[:-1]) if body else None
+    valid = list(model.model_fields) if model else []
+    meant = nearest(str(path[-1]), valid)
+    return f"unknown field; did you mean {meant}?" if meant else f"unknown field; there are: {', '.join(valid)}"
 
 
 async def _nowhere(message: object) -> None:

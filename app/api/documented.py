@@ -1,4 +1,5 @@
-"""What the token paths look like in the OpenAPI document. They are plain ASGI, so FastAPI cannot tell by itself."""
+"""What the token paths look like in the OpenAPI document, and where a key is wanted. They are plain ASGI and the keys
+are looked at by ourselves, so FastAPI cannot tell by itself."""
 
 from __future__ import annotations
 
@@ -70,6 +71,12 @@ EMBEDDINGS: Final[Json] = {
     },
     "example": {"model": "tierway/static", "input": "Hello!"},
 }
+KEYS: Final[Json] = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key; none is needed while none was ever made."},
+    "admin": {"type": "http", "scheme": "bearer", "description": "The key of TIERWAY_ADMIN_KEY."},
+}
+KEY_OF_PATHS: Final = {"v1": "key", "admin": "admin"}
+"""Which of them, by how a path begins."""
 
 
 ROUTED: Final[Json] = {
@@ -110,7 +117,7 @@ ROUTED: Final[Json] = {
 
 
 def document_token_paths(app: FastAPI) -> None:
-    """Adds them to the document FastAPI makes."""
+    """Adds them, and the keys, to the document FastAPI makes."""
     made = app.openapi
 
     def openapi() -> Json:
@@ -118,6 +125,11 @@ def document_token_paths(app: FastAPI) -> None:
         document["paths"].setdefault("/v1/chat/completions", {"post": _chat()})
         document["paths"].setdefault("/v1/embeddings", {"post": _embeddings()})
         document["paths"].setdefault("/v1/route", {"post": _route()})
+        document.setdefault("components", {})["securitySchemes"] = KEYS
+        for path, operations in document["paths"].items():
+            if key := KEY_OF_PATHS.get(path.split("/")[1]):
+                for operation in operations.values():
+                    operation["security"] = [{key: []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -1,4 +1,5 @@
-"""What uvicorn does not do by itself: bounds on headers, and on connections that are opened or half sent and then left.
+"""What uvicorn does not do by itself: bounds on headers, and on connections that are opened or half sent and then left;
+and a body also for a request that offers another protocol.
 
 Also keeps the send buffer small, so that a client that reads nothing is felt at once, and offers to cut a connection
 that takes nothing (the ASGI extension `tierway.abort`).
@@ -11,7 +12,8 @@ import contextlib
 import socket
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.inbound import ABORT
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
@@ -41,6 +43,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._in_head = False
         self._fresh_head = False  # it began in the data at hand, nobody knows where
+        self._offered = False
+        self._refused = False
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,12 +59,19 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:  # uvicorn tells the newest request only
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._refused:
             return
         self._fresh_head = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(memoryview(data))
+        except HttpParserError:
+            self._refuse(InvalidValue("The request is not HTTP as we know it."))
         if not self._in_head:
             if self._head_timer is None and not self._answering:
                 self._start_timer()  # bytes that begin no request have stopped uvicorn's own timer
@@ -67,6 +79,25 @@ class GuardedProtocol(HttpToolsProtocol):
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > HEADER_BYTES_MAX:
                 self._refuse(HeadersTooLarge("The head of the request is too large."))
+
+    def _parse(self, data: memoryview) -> None:
+        """At the offer of another protocol the parser drops the body; it gets that head again, without the offer."""
+        while data:
+            try:
+                return self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                data = data[stop.args[0] :]
+                if self._offered:
+                    self._offered = False
+                    head = self._head_without_offer()
+                    self.parser = HttpRequestParser(self)  # the old one may believe that the connection is closed
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                    self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        start = self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()
+        fields = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([start, *fields, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -86,16 +117,26 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_bytes + len(self.url) > HEADER_BYTES_MAX:
             self._refuse(HeadersTooLarge("The head of the request is too large."))
             raise Refusal
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._offered = True
+            return
         self._stop_timer()
         self._in_head = False
         extensions: dict[Any, Any] = {ABORT: self.transport.abort}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        if not self._offered:
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     @property
     def _answering(self) -> bool:
-        # uvicorn says that there is always a cycle; before the first request there is none
-        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
+        return self._running is not None and not self._running.response_complete
 
     def _start_timer(self) -> None:
         self._stop_timer()
@@ -115,19 +156,28 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
-        """What is not HTTP gets our error shape, too."""
-        self._refuse(InvalidValue(f"The request is not HTTP as we know it: {msg}"))
-
     def _refuse(self, error: GatewayError) -> None:
-        """Answers what never became a request, but not into the middle of another answer; and closes."""
-        if self.transport.is_closing():
+        """Answers what never became a request, and closes; answers due before it are finished instead."""
+        if self._refused or self.transport.is_closing():
             return
-        body = write_error(error)
-        head = (
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            % (error.status, REASONS[error.status], len(body))
-        )
-        if not self.pipeline and not (self._answering and self.cycle.response_started):
-            self.transport.write(head + body)
+        self._refused = True
+        if (last := self._last_due()) is not None:
+            last.keep_alive = False
+            self.flow.resume_reading()  # what comes is dropped, but that the client leaves must be seen
+            return
+        if self._running is None or self._running.response_complete or not self._running.response_started:
+            self.transport.write(_reply(error))
         self.transport.close()
+
+    def _last_due(self) -> RequestResponseCycle | None:
+        """The last whole request that waits for its answer. One that broke off in its body is none."""
+        if self.pipeline and self.cycle.more_body:
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        return last if last is not None and not (last.response_complete or last.more_body) else None
+
+
+def _reply(error: GatewayError) -> bytes:
+    body = write_error(error)
+    head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (error.status, REASONS[error.status], len(body)) + body

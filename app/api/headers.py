@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from app.api.inbound import Headers, Inbound
 from app.core.events import Usage
 from app.core.money import usd
 from app.core.record import Served
+
+VALUE_MAX: Final = 512
+IGNORED_MAX: Final = 1_000
 
 
 def whole_headers(
@@ -46,10 +50,27 @@ def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str
         if served.defaults:
             headers.append((b"x-tierway-defaults", header_value(", ".join(served.defaults))))
     if ignored:
-        headers.append((b"x-tierway-ignored", header_value(", ".join(ignored))))
+        headers.append((b"x-tierway-ignored", ignored_value(ignored)))
     return headers
 
 
 def header_value(value: object) -> bytes:
-    """Any value as the bytes of a header: names come from upstreams, and must not break the reply."""
-    return "".join(c if " " <= c <= "~" else "?" for c in str(value)).encode()
+    """Any value as the bytes of a header: names come from upstreams, and must not break the reply, or swell it."""
+    text = str(value)
+    if len(text) > VALUE_MAX:
+        text = text[: VALUE_MAX - 3] + "..."
+    return "".join(c if " " <= c <= "~" else "?" for c in text).encode()
+
+
+def ignored_value(names: Sequence[str]) -> bytes:
+    """The names that fit, and how many more there are: clients refuse replies whose headers are too large."""
+    shown: list[bytes] = []
+    size = 0
+    for name in map(header_value, names):
+        size += len(name) + 2
+        if size > IGNORED_MAX:
+            break
+        shown.append(name)
+    if left := len(names) - len(shown):
+        shown.append(b"and %d more" % left)
+    return b", ".join(shown)

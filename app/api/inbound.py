@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ STALL_SECONDS: Final = 30.0
 TRICKLE_BYTES_PER_SECOND: Final = 8_192
 DRAIN_SECONDS: Final = 5.0
 DRAIN_FACTOR: Final = 4
+LENGTH_DIGITS_MAX: Final = 18
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -112,7 +114,9 @@ class Inbound:
 
 def _declared(headers: Mapping[bytes, bytes]) -> int:
     value = headers.get(b"content-length", b"")
-    return int(value) if value.isdigit() else 0
+    if not value.isdigit():
+        return 0
+    return int(value) if len(value) <= LENGTH_DIGITS_MAX else sys.maxsize
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:

@@ -57,13 +57,12 @@ async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Ga
     async with cancel_if(inbound.gone(), "client"), contextlib.aclosing(gateway.answer(caller, request)) as events:
         async for event in events:
             fold.add(event)
+    if fold.fault is not None:
+        raise fold.fault
     answer = fold.answer()
-    if answer.fault is not None:
-        raise answer.fault
     body = codec.write_reply(answer, request)
-    await inbound.begin(
-        200, whole_headers(body, inbound, answer.start.served, _ignored(answer.start, request), answer.usage)
-    )
+    ignored = _ignored(answer.start, request)
+    await inbound.begin(200, whole_headers(body, inbound, answer.start.served, ignored, answer.usage))
     await inbound.write(body)
 
 

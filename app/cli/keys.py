@@ -14,6 +14,7 @@ import orjson
 from app.access.keys import KeyRecord, Keys, KeySpec
 from app.cli.options import CONFIG_OPTION, JSON_OPTION, checked, fail, run, settings_of
 from app.core.clock import SystemClock
+from app.core.errors import NotFound
 from app.store.opening import open_store
 
 T = TypeVar("T")
@@ -22,9 +23,10 @@ SPAN: Final = re.compile(r"([0-9]{1,9})([dh])")
 UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 LAST: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 """What is later cannot be written as a date."""
+LINE: Final = "{:<22} {:<20} {:<14} {:<24} {:<8} {:<12} {:<11} {}"
 
 
-@click.group()
+@click.group(short_help="Make, list and revoke API keys.")
 def keys() -> None:
     """API keys: they work at once on every gateway that shares the store, and end within 2 s of being revoked.
 
@@ -36,7 +38,7 @@ def keys() -> None:
     """
 
 
-@keys.command("create")
+@keys.command("create", short_help="Make a key; its secret is shown once.")
 @CONFIG_OPTION
 @click.option("--name", required=True, help="What you call it.")
 @click.option("--tenant", help="Whose it is.")
@@ -68,7 +70,7 @@ def create_key(
     click.echo("Keep the key now: it is stored hashed and cannot be shown again.", err=True)
 
 
-@keys.command("list")
+@keys.command("list", short_help="List all keys, without their secrets.")
 @CONFIG_OPTION
 @JSON_OPTION
 def list_keys(config_path: Path | None, as_data: bool) -> None:
@@ -83,7 +85,7 @@ def list_keys(config_path: Path | None, as_data: bool) -> None:
         data = {"object": "list", "data": [record.model_dump() for record in records]}
         click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
         return
-    click.echo(f"{'id':<22} {'name':<20} {'tenant':<14} {'models':<24} {'ends':<11} state")
+    click.echo(LINE.format("id", "name", "tenant", "models", "privacy", "priority", "ends", "state"))
     for record in records:
         click.echo(_key_line(record, datetime.now(UTC)))
 
@@ -93,10 +95,12 @@ def _key_line(record: KeyRecord, now: datetime) -> str:
     state = "revoked" if record.revoked_at is not None else "expired" if ends is not None and ends <= now else "active"
     day = "never" if ends is None else ends.date().isoformat()
     allowed = ",".join(record.models) or "all"
-    return f"{record.id:<22} {record.name:<20} {record.tenant or '-':<14} {allowed:<24} {day:<11} {state}"
+    return LINE.format(
+        record.id, record.name, record.tenant or "-", allowed, record.privacy, record.priority, day, state
+    )
 
 
-@keys.command("revoke")
+@keys.command("revoke", short_help="End a key for good.")
 @CONFIG_OPTION
 @click.argument("key_id")
 def revoke_key(config_path: Path | None, key_id: str) -> None:
@@ -106,7 +110,14 @@ def revoke_key(config_path: Path | None, key_id: str) -> None:
     Example:
       tierway keys revoke key_0123456789abcdef
     """
-    _with_keys(config_path, lambda service: service.revoke(key_id))
+
+    async def revoke(service: Keys) -> None:
+        try:
+            await service.revoke(key_id)
+        except NotFound:
+            fail("There is no key with this id. Give the id, not the name or the secret: tierway keys list shows them.")
+
+    _with_keys(config_path, revoke)
     click.echo(f"{key_id} is revoked.")
 
 

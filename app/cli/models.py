@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 import httpx2
 import orjson
 
-from app.cli.options import JSON_OPTION, fail
+from app.cli.options import JSON_OPTION, fail, local_url
+from app.config.environment import Environment
 
 
-@click.command()
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The running gateway.")
+def _url_of_environment() -> str:
+    environment = Environment(os.environ)
+    return local_url(environment.value("TIERWAY_HOST"), environment.value("TIERWAY_PORT"))
+
+
+@click.command(short_help="List the models of a running gateway.")
+@click.option(
+    "--url",
+    default=_url_of_environment,
+    show_default="of TIERWAY_HOST and TIERWAY_PORT, http://127.0.0.1:8080",
+    help="The running gateway.",
+)
 @click.option("--key", envvar="TIERWAY_ADMIN_KEY", help="An API key or the admin key; else TIERWAY_ADMIN_KEY.")
 @JSON_OPTION
 def models(url: str, key: str | None, as_data: bool) -> None:
@@ -45,6 +57,8 @@ def _get(url: str, key: str | None) -> dict[str, Any]:
         reply = httpx2.get(url, headers=headers, timeout=10)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         fail(f"No gateway answers at {url}: {error}. Start one with: tierway serve")
+    if reply.status_code == 401:
+        fail(f"The gateway at {url} wants a valid key: give an API key or the admin key by --key.")
     if reply.status_code != 200:
         fail(f"The gateway said {reply.status_code}: {reply.text[:500]}")
     try:

@@ -12,10 +12,12 @@ import click
 import uvloop
 from pydantic import ValidationError
 
+from app.config.later import refused
 from app.config.load import load
 from app.config.problems import ConfigError
-from app.config.settings import Settings
+from app.config.settings import Settings, UpstreamSettings
 from app.core.errors import GatewayError
+from app.gateway.discovery import Found
 from app.store.errors import StoreUnusable
 
 T = TypeVar("T")
@@ -29,14 +31,34 @@ CONFIG_OPTION: Final = click.option(
 JSON_OPTION: Final = click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 
 
+EVERYWHERE: Final = ("0.0.0.0", "::")
+
+
+def local_url(host: str, port: int) -> str:
+    """Where somebody on this machine reaches what listens there."""
+    host = "127.0.0.1" if host in EVERYWHERE else host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def state_of(found: Found, settings: UpstreamSettings | None, cause: str = "") -> str:
+    """What an upstream said last, for the operator, who may see addresses. `settings` None: nobody configured it."""
+    if found.error is None:
+        return f"{found.models} model{'' if found.models == 1 else 's'}"
+    where = f" at {', '.join(settings.base_urls)}" if settings else ""
+    return f"away{where}: {found.error}{f' ({cause})' if cause else ''}"
+
+
 def settings_of(config_path: Path | None) -> Settings:
     """The settings, or the end of the command with everything that is wrong with them (exit status 2)."""
     try:
-        return load(os.environ, config_path=config_path)
+        settings = load(os.environ, config_path=config_path)
+        if problems := refused(settings):
+            raise ConfigError(problems)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(2)
+    return settings
 
 
 def checked(make: Callable[[], T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -20,18 +21,21 @@ from uvicorn.supervisors import Multiprocess
 
 from app import __version__
 from app.api.guard import GuardedProtocol
-from app.cli.options import CONFIG_OPTION, fail, settings_of
+from app.cli.options import CONFIG_OPTION, EVERYWHERE, fail, local_url, settings_of, state_of
+from app.config.later import without_effect
 from app.config.settings import Settings
-from app.main import Application, Ready
-from app.telemetry.logs import configure
+from app.main import Application, Ready, is_loopback
+from app.telemetry.logs import configure, get_logger
 from app.telemetry.metrics import SHARED_FOLDER, forget_worker
 
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 MODELS_SHOWN: Final = 6
 
+log = get_logger("tierway")
 
-@click.command()
+
+@click.command(short_help="Start the gateway.")
 @CONFIG_OPTION
 def serve(config_path: Path | None) -> None:
     """Start the gateway.
@@ -43,8 +47,11 @@ def serve(config_path: Path | None) -> None:
     """
     settings = settings_of(config_path)
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
+    for setting, why in without_effect(settings):
+        log.warning("a setting has no effect yet", setting=setting, why=why)
     listener = _bound(settings)
     settings = replace(settings, port=listener.getsockname()[1])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if settings.workers > 1:
         sys.exit(_serve_many(settings, listener))
     _serve_alone(settings, listener)
@@ -98,9 +105,14 @@ class Workers(Multiprocess):
             forget_worker(pid)
         self._seen = now
 
+    def handle_hup(self) -> None:
+        """Instead of restarting the workers, which would look like a reload and may end in none at all."""
+        _not_reloaded()
+
 
 def worker() -> Application:
     """What every worker serves; called there. The first that has started speaks for all."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor speaks for all
     settings = settings_of(None)
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
 
@@ -122,6 +134,7 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
         loop="uvloop",
         ws="none",
         lifespan="on",
+        proxy_headers=False,  # who asks is told by keys, never by what a header claims
         log_config=None,
         access_log=False,
         server_header=False,
@@ -132,8 +145,14 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
 
 
 def _announce(ready: Ready) -> None:
+    # by the loop, because a bare handler may interrupt a log line that is being written
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _not_reloaded)
     click.echo(banner(ready))
     _settle_memory()
+
+
+def _not_reloaded() -> None:
+    log.warning("SIGHUP is ignored: the configuration is read at start only")
 
 
 def _settle_memory() -> None:
@@ -144,8 +163,11 @@ def _settle_memory() -> None:
 
 def banner(ready: Ready) -> str:
     """What a person wants to know at start: where, what answers, what is missing, and a line to try."""
-    url = _address(ready.settings)
+    settings = ready.settings
+    url = local_url(settings.host, settings.port)
     lines = [f"Tierway {__version__} on {url}"]
+    if settings.host in EVERYWHERE:
+        lines[0] += f", listening on {settings.host} (every address of this machine)"
     if ready.simulated:
         lines += [
             "",
@@ -155,24 +177,24 @@ def banner(ready: Ready) -> str:
         ]
     lines += ["", "  upstreams"]
     for found in ready.found:
-        state = f"{found.models} models" if found.error is None else f"away: {found.error}"
+        state = state_of(found, settings.upstreams.get(found.upstream))
         lines.append(f"    {found.upstream:<12} {found.kind:<10} {'local' if found.local else 'paid':<6} {state}")
     names = ["auto", *(card.id for card in ready.registry.cards[:MODELS_SHOWN])]
     lines += ["", "  models       " + ", ".join(names)]
     if (more := len(ready.registry.cards) - MODELS_SHOWN) > 0:
         lines[-1] += f" and {more} more (GET {url}/v1/models)"
-    state_of_keys = (
-        "every request needs a key" if ready.keys_needed else "none needed on this machine until you make one"
-    )
-    if ready.settings.workers > 1:
-        lines.append(f"  workers      {ready.settings.workers}")
-    lines += [f"  keys         {state_of_keys}", f"  docs         {url}/docs", "", "  Try it:", ""]
+    if settings.workers > 1:
+        lines.append(f"  workers      {settings.workers}")
+    lines += [f"  keys         {_keys_wanted(ready)}", f"  docs         {url}/docs", "", "  Try it:", ""]
     key = " -H 'authorization: Bearer YOUR_KEY'" if ready.keys_needed else ""
     body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'
     lines += [f"curl {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'", ""]
     return "\n".join(lines)
 
 
-def _address(settings: Settings) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+def _keys_wanted(ready: Ready) -> str:
+    if ready.keys_needed:
+        return "every request needs a key"
+    if is_loopback(ready.settings.host):
+        return "none needed on this machine until you make one"
+    return "none needed by ANYBODY who reaches this address, until you make one"

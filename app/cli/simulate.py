@@ -24,7 +24,7 @@ def _ports(context: click.Context, option: click.Parameter, values: tuple[str, .
     return ports
 
 
-@click.command()
+@click.command(short_help="Run fake upstreams, with faults on demand.")
 @click.option(
     "--kind",
     "ports",

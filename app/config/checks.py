@@ -1,16 +1,19 @@
 """What must agree between several places of the file: names of models and upstreams, aliases, budgets.
 
-Whether a model exists at its upstream is found out later, by asking; here only its upstream's name is looked up.
+Before anything is asked, only the name of a model's upstream is looked up (`check`); `unoffered` and `ungranted` are
+for when it is known which models there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import get_args
 
 from app.config.file import Document
-from app.config.problems import Path, Problem, nearest
+from app.config.problems import Path, Problem, dotted, nearest
 from app.config.schema import FileSettings, Strategy
+from app.config.settings import Settings
 
 _OURS = ("mode", "tierway")
 _AUTO = ("auto", *(f"auto:{strategy}" for strategy in get_args(Strategy)))
@@ -24,7 +27,35 @@ def check(settings: FileSettings, document: Document, upstreams: Collection[str]
     return problems
 
 
-def _references(settings: FileSettings) -> Iterator[tuple[Path, str, bool]]:
+def unoffered(settings: Settings, offered: Collection[str], away: Collection[str]) -> list[tuple[str, str]]:
+    """Where a model is named that nobody offers, and its name. `offered` are full ids and bare names; what the
+    upstreams that are `away` have, nobody knows."""
+    return [
+        (dotted(path), text)
+        for path, text, _ in _references(settings)
+        if not _leads_somewhere(text, settings, offered, away)
+        and ("/" in text or path[:2] != ("routing", "defaults"))  # there it may be a type of task
+    ]
+
+
+def ungranted(
+    patterns: Iterable[str], settings: Settings, offered: Collection[str], away: Collection[str]
+) -> list[str]:
+    """Those of a key's patterns that no model and no alias has."""
+    return [text for text in patterns if not _leads_somewhere(text, settings, offered, away)]
+
+
+def _leads_somewhere(text: str, settings: Settings, offered: Collection[str], away: Collection[str]) -> bool:
+    names = (*_AUTO, *settings.aliases, *offered)
+    if text in names or any(fnmatchcase(name, text) for name in names):
+        return True
+    upstream, slash, _ = text.partition("/")
+    if away and (not slash or any(fnmatchcase(name, upstream) for name in away)):
+        return True
+    return any(fnmatchcase(text, alias) for alias in settings.aliases)
+
+
+def _references(settings: FileSettings | Settings) -> Iterator[tuple[Path, str, bool]]:
     """Every place that names a model: where, the name, and whether it must be a full id."""
     for id, model in settings.models.items():
         yield ("models", id), id, True

@@ -7,6 +7,7 @@ from typing import Final
 
 TIERS: Final = (("simple", 0.25), ("moderate", 0.5), ("complex", 0.75), ("very_complex", 1.0))
 """Names and upper bounds of the tiers; a score on a bound belongs to the tier above."""
+TIER_NAMES: Final = tuple(name for name, _ in TIERS)
 TASKS: Final = (
     "code",
     "debug",

@@ -17,11 +17,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.verdict import TASKS
 from app.lab.boosting import Growth, grow
 from app.lab.lessons import Lesson
 from app.lab.linear import Bags, Line, ridge
 from app.recall.embedder import StaticEmbedder
-from app.routing.classifier import TASKS, TEXT_HEADS, VECTOR_SCALE
+from app.routing.classifier import TEXT_HEADS, VECTOR_SCALE
 from app.routing.features import asked_text
 from app.routing.forest import Forest
 from app.routing.lexical import measures, terms_of, words_of

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import yaml
 
+from app.core.verdict import TASKS, TIER_NAMES
 from app.lab.rows import RoutingRow, Rows, TaskRow, TierRow
-from app.routing.classifier import TASKS, TIERS
 
 TIER_LEVELS: Final = (0.0, 0.15, 0.85, 1.0)
 EVERYDAY_LEVELS: Final = (0.0, 0.35, 0.75, 1.0)
@@ -98,7 +98,7 @@ def _from_task(row: TaskRow) -> Lesson:
 def _everyday(texts: Mapping[str, Sequence[str]]) -> Iterator[Lesson]:
     for tier, prompts in texts.items():
         for prompt in prompts:
-            yield Lesson(prompt, OWN, EVERYDAY_LEVELS[TIERS.index(tier)], EVERYDAY_WEIGHT)
+            yield Lesson(prompt, OWN, EVERYDAY_LEVELS[TIER_NAMES.index(tier)], EVERYDAY_WEIGHT)
 
 
 def _phrases(texts: Mapping[str, Sequence[str]], draw: random.Random) -> Iterator[Lesson]:

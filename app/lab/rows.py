@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from app.routing.classifier import TASKS, TIERS
+from app.core.verdict import TASKS, TIER_NAMES
 
 LICENCES: Final[Mapping[str, tuple[str, bool]]] = {
     "mmlu": ("outcomes Apache-2.0 (RouteLLM), questions MIT", True),
@@ -150,7 +150,7 @@ def _row(columns: Mapping[str, Any]) -> Row | None:
         )
     if "tier" in columns:
         texts = _texts(columns, "id", "source", "prompt")
-        return TierRow(**texts, tier=TIERS.index(columns["tier"]), split=str(columns.get("split", "")))
+        return TierRow(**texts, tier=TIER_NAMES.index(columns["tier"]), split=str(columns.get("split", "")))
     if "task" in columns:
         if columns["task"] not in TASKS:
             raise ValueError(f"no such task type: {columns['task']!r}")

@@ -21,6 +21,7 @@ from app.core.request import EmbeddingRequest, Embeddings, Request
 from app.upstreams.converse import BASE_HEADERS, converse, fetch
 from app.upstreams.http import Call, Clocks, Transport
 from app.wire import messages
+from app.wire.fields import usable_name
 from app.wire.messages.errors import parse
 from app.wire.messages.rules import NEW_VERSION, Rules, line_of, rules_from_capabilities, supported
 
@@ -111,7 +112,7 @@ class ClaudeUpstream:
         entries = page.get("data")
         if not isinstance(entries, list):
             raise BadReply("the upstream's list of models has no models in it")
-        usable = (entry for entry in entries if isinstance(entry, dict) and _named(entry))
+        usable = (entry for entry in entries if isinstance(entry, dict) and usable_name(entry.get("id")))
         return [self._card(entry) for entry in usable if not self._retired(entry)]
 
     def _retired(self, model: Mapping[str, Any]) -> bool:
@@ -151,11 +152,6 @@ def abilities_of(model: Mapping[str, Any], rules: Rules) -> frozenset[Ability]:
         Ability.REASONING: rules.adaptive or rules.budgeted or bool(rules.efforts),
     }
     return _ALWAYS | {ability for ability, can in possible.items() if can}
-
-
-def _named(model: Mapping[str, Any]) -> bool:
-    name = model.get("id")
-    return isinstance(name, str) and bool(name) and name.isprintable()
 
 
 def _line(model: Mapping[str, Any]) -> str | None:

@@ -6,8 +6,9 @@ cannot stream still answers a streamed request. `converse` is for answers that a
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import math
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -50,8 +51,11 @@ async def converse(
                     yield _noted(event, outgoing)
                 return
             reader = codec.reader(request, card, outgoing)
-            committed = False
+            committed, room = False, math.inf if request.stream else REPLY_BYTES_MAX
             while data := await reply.more():
+                room -= len(data)
+                if room < 0:  # it will be held whole, and must fit
+                    raise BadReply(f"The upstream's reply is larger than {REPLY_BYTES_MAX} bytes.")
                 for event in reader.feed(data):
                     if not committed:
                         committed = is_content(event)
@@ -77,13 +81,14 @@ async def fetch(
 def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clocks]:
     """The clocks of this attempt: nothing outlasts the request's deadline, and what comes whole has no first token
     before its last. Running into the deadline is `OutOfTime`: the caller's limit, not the upstream's."""
-    total = clocks.total
+    total, deadline = clocks.total, math.inf
     if terms is not None and terms.deadline is not None:
-        total = min(total, terms.deadline - asyncio.get_running_loop().time())
+        deadline = terms.deadline
+        total = min(total, deadline - time.monotonic())
         if total <= 0:
             raise OutOfTime(OUT_OF_TIME, phase="total")
     try:
-        yield replace(clocks, total=total, first_token=total if whole else clocks.first_token)
+        yield replace(clocks, total=total, first_token=total if whole else clocks.first_token, deadline=deadline)
     except TimedOut as error:
         if error.phase == "total" and total < clocks.total:
             raise OutOfTime(OUT_OF_TIME, phase="total") from error

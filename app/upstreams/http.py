@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
@@ -25,12 +27,14 @@ ERROR_BYTES_MAX: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Seconds an upstream may take: to accept a connection, until its first content, between events, in all."""
+    """Seconds an upstream may take: to accept a connection, until its first content, between events, in all; and when
+    the request itself is over."""
 
     connect: float = 5.0
     first_token: float = 60.0
     idle: float = 60.0
     total: float = 600.0
+    deadline: float = math.inf  # of the request, in monotonic seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,9 @@ class Transport(Protocol):
 class Alarm:
     """One timer for the clocks of one attempt.
 
-    `wait` says which clock runs while we wait for the upstream, `rest` that we do not wait; all clocks stand still
-    meanwhile. When one runs out while we wait, the body's reader wakes up with `TimedOut`.
+    `wait` says which clock runs while we wait for the upstream, `rest` that we do not wait; the upstream's clocks stand
+    still while a consumer is busy for long, the caller's deadline does not. When one runs out while we wait, the body's
+    reader wakes up with `TimedOut`. Times are real ones: an event loop's own time stands while one task keeps it busy.
     """
 
     def __init__(self, content: aiohttp.StreamReader, clocks: Clocks, started: float) -> None:
@@ -85,50 +90,67 @@ class Alarm:
         self._content = content
         self._total_at = started + clocks.total
         self._first_at = started + clocks.first_token
+        self._deadline = clocks.deadline
         self._idle = clocks.idle
         self._in_content = False
         self._rested_at: float | None = None
         self._limit: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
 
     def content(self, came: bool) -> None:
         """From the first content event on, the idle clock runs instead of the first-token clock."""
         self._in_content = came
 
     def wait(self) -> None:
-        now = self._loop.time()
-        if self._rested_at is not None:
+        """Raises `TimedOut` when a clock has run out already: an upstream that always has data never lets it ring."""
+        now = time.monotonic()
+        if self._rested_at is not None and now - self._rested_at > OWN_WORK_SECONDS:
             self._total_at += now - self._rested_at
             self._first_at += now - self._rested_at
-        self._limit = min(now + self._idle if self._in_content else self._first_at, self._total_at)
-        if self._timer is None or self._timer.when() > self._limit:
-            self._schedule(self._limit)
+        self._limit = min(now + self._idle if self._in_content else self._first_at, self._total_at, self._deadline)
+        if now >= self._limit:
+            raise self._ran_out(now)
+        if self._timer is None or self._rings_at > self._limit:
+            self._schedule(self._limit, now)
 
     def rest(self) -> None:
         self._limit = None
-        self._rested_at = self._loop.time()
+        self._rested_at = time.monotonic()
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _schedule(self, when: float) -> None:
+    def _schedule(self, when: float, now: float) -> None:
         self.stop()
-        self._timer = self._loop.call_at(when, self._ring)
+        self._rings_at = when
+        self._timer = self._loop.call_later(max(when - now, LEAST_WAIT_SECONDS), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         if self._limit is None:
             return
-        now = self._loop.time()
+        now = time.monotonic()
         if now < self._limit:
-            self._schedule(self._limit)
-            return
-        phase = "total" if now >= self._total_at else "idle" if self._in_content else "first_token"
-        self._content.set_exception(TimedOut(TIMEOUT_WORDS[phase], phase=phase))
+            self._schedule(self._limit, now)
+        else:
+            self._content.set_exception(self._ran_out(now))
+
+    def _ran_out(self, now: float) -> TimedOut:
+        if now >= min(self._total_at, self._deadline):
+            phase = "total"
+        else:
+            phase = "idle" if self._in_content else "first_token"
+        return TimedOut(TIMEOUT_WORDS[phase], phase=phase)
 
 
+OWN_WORK_SECONDS: Final = 0.05
+"""Pauses up to this are our own work between two reads, and not a consumer that is slow."""
+LEAST_WAIT_SECONDS: Final = 0.001
+TURN_SECONDS: Final = 0.005
+"""How long one body may keep the event loop busy before the others have their turn."""
 TIMEOUT_WORDS: Final[Mapping[str, str]] = {
     "first_token": "The upstream sent no content in time.",
     "idle": "The upstream stopped sending in the middle of its answer.",
@@ -164,7 +186,7 @@ class AiohttpTransport:
 
     @contextlib.asynccontextmanager
     async def send(self, call: Call, clocks: Clocks) -> AsyncIterator[Reply]:
-        started = asyncio.get_running_loop().time()
+        started = time.monotonic()
         response = await self._head(call, clocks, started)
         reply = AiohttpReply(response, Alarm(response.content, clocks, started))
         try:
@@ -215,6 +237,8 @@ class AiohttpReply:
 
     async def more(self) -> bytes:
         self.alarm.wait()
+        if time.monotonic() - asyncio.get_running_loop().time() > TURN_SECONDS:
+            await asyncio.sleep(0)
         try:
             return await self._content.readany()
         except aiohttp.ClientError as error:

@@ -26,6 +26,7 @@ from app.core.errors import (
 )
 
 MESSAGE_LIMIT: Final = 500
+LONGEST_WAIT: Final = 86_400.0
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
 STATUS_OF_WORD: Final[Mapping[str, int]] = {
@@ -107,9 +108,12 @@ _SECRET: Final = re.compile(
     r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"
     r"|\[[0-9a-f:]*:[0-9a-f:]*\](?::\d+)?"
     r"|\b(?:[a-z0-9-]+\.)+[a-z]{2,}:\d+\b"
-    r"|\blocalhost(?::\d+)?\b",
+    r"|\blocalhost(?::\d+)?\b"
+    r"|(?<![\w.-])(?=[\w.-]*[a-z])[\w.-]+:\d{2,5}(?!\w|\.\w|:\d)"  # not the tag of a model, `qwen3:14b`
+    r"|(?P<path>(?<![\w<])/[^\s\"'<>/]+[/.][^\s\"'<>]+|\b[a-z]:[\\/][^\s\"'<>]+|\\\\[^\s\"'<>]+)",
     re.IGNORECASE,
 )
+_FIELD: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 
 
 def error_of(
@@ -141,7 +145,8 @@ def error_of(
         return ServerFault(f"the upstream failed with status {status}")
     if status >= 400:
         text = clean(message) or f"the upstream refused the request with status {status}"
-        return RequestTooLarge(text) if status == 413 else Rejected(text, status=status, code=code, param=param)
+        named = param if param is not None and _FIELD.fullmatch(param) else None
+        return RequestTooLarge(text) if status == 413 else Rejected(text, status=status, code=code, param=named)
     return BadReply(f"the upstream answered with the unexpected status {status}")
 
 
@@ -162,7 +167,12 @@ def error_from(
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds, or a date measured against the reply's own
-    `date`). None where nothing usable is said."""
+    `date`), a day at most. None where nothing usable is said."""
+    wait = _wait(headers)
+    return None if wait is None else min(wait, LONGEST_WAIT)
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
     millis = _number(headers.get("retry-after-ms"))
     if millis is not None:
         return millis / 1_000
@@ -178,8 +188,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def clean(message: str) -> str:
-    """An upstream's message as a caller may see it: one bounded line without addresses or keys."""
-    masked = _SECRET.sub(lambda found: "[key]" if found["key"] else "[address]", message[: 2 * MESSAGE_LIMIT])
+    """An upstream's message as a caller may see it: one bounded line without addresses, file paths or keys."""
+    masked = _SECRET.sub(lambda found: f"[{found.lastgroup or 'address'}]", message[: 2 * MESSAGE_LIMIT])
     line = " ".join(masked.split())
     return line if len(line) <= MESSAGE_LIMIT else line[: MESSAGE_LIMIT - 1] + "…"
 

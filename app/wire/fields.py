@@ -17,6 +17,8 @@ from app.core.errors import InvalidJson, InvalidValue, RequestTooLarge
 T = TypeVar("T", str, bool, dict[str, Any], list[Any])
 
 MAX_DEPTH: Final = 64
+MAX_TOKENS: Final = 10**12
+_NAME_LENGTH: Final = 512
 _NAMES: Final[Mapping[type, str]] = {str: "a string", bool: "true or false", dict: "an object", list: "an array"}
 
 
@@ -127,6 +129,17 @@ def objects(values: list[Any], path: str) -> list[tuple[str, dict[str, Any]]]:
             raise InvalidValue(f"'{at}' must be an object", param=at)
         found.append((at, value))
     return found
+
+
+def token_count(fields: Any, name: str) -> int | None:
+    """A count of tokens as an upstream gives it; None where it says none that can be true."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
+
+
+def usable_name(value: Any) -> str | None:
+    """A name fit to travel on in headers and labels; None for anything else."""
+    return value if isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and value.isprintable() else None
 
 
 def text_bytes(text: str) -> int:

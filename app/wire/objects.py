@@ -18,6 +18,7 @@ from app.core.errors import BadReply, GatewayError
 from app.core.events import Usage
 from app.core.money import PICO_PER_TOKEN_AT_ONE_USD_PER_MILLION, Price, usd
 from app.core.record import Served
+from app.wire.fields import usable_name
 
 AUTO_MODELS: Final = ("auto", "auto:cost", "auto:quality", "auto:privacy", "auto:adaptive")
 """Names that mean "you choose", as clients see them listed."""
@@ -30,7 +31,6 @@ _WINDOW_FIELDS: Final = (
     "max_context_length",
 )
 _OUTPUT_FIELDS: Final = ("max_output_tokens", "max_completion_tokens", "max_tokens")
-_NAME_LENGTH: Final = 512
 _NESTING: Final = 4
 
 
@@ -141,7 +141,9 @@ def read_models(body: bytes) -> tuple[Listed, ...]:
     entries = reply.get("data") if isinstance(reply, dict) else reply
     if not isinstance(entries, list):
         raise BadReply("The upstream's list of models has no list in it.")
-    found = {entry["id"]: _listed(entry) for entry in entries if isinstance(entry, dict) and _name(entry.get("id"))}
+    found = {
+        entry["id"]: _listed(entry) for entry in entries if isinstance(entry, dict) and usable_name(entry.get("id"))
+    }
     return tuple(found.values())
 
 
@@ -149,18 +151,13 @@ def _listed(entry: Mapping[str, Any]) -> Listed:
     return Listed(
         id=entry["id"],
         created=_first(entry, ("created",)),
-        owned_by=_name(entry.get("owned_by")),
+        owned_by=usable_name(entry.get("owned_by")),
         context_window=_first(entry, _WINDOW_FIELDS),
         max_output=_first(entry, _OUTPUT_FIELDS),
-        parent=_name(entry.get("parent")),
-        root=_name(entry.get("root")),
+        parent=usable_name(entry.get("parent")),
+        root=usable_name(entry.get("root")),
         capabilities=dict(_flags(entry.get("capabilities"), "", _NESTING)),
     )
-
-
-def _name(value: Any) -> str | None:
-    """A name fit to travel on in headers and labels."""
-    return value if isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and value.isprintable() else None
 
 
 def _first(entry: Mapping[str, Any], fields: Iterable[str]) -> int | None:
@@ -172,7 +169,7 @@ def _first(entry: Mapping[str, Any], fields: Iterable[str]) -> int | None:
 def _flags(value: Any, prefix: str, nesting: int) -> Iterable[tuple[str, bool]]:
     """Capabilities as servers write them: a list of names, or objects of booleans, nested or as {"supported": ...}."""
     if isinstance(value, list):
-        yield from ((prefix + name, True) for name in value if _name(name))
+        yield from ((prefix + name, True) for name in value if usable_name(name))
     elif isinstance(value, bool) and prefix:
         yield prefix[:-1], value
     elif isinstance(value, dict) and nesting:

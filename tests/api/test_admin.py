@@ -131,6 +131,34 @@ async def test_what_is_wrong_is_named(keys: Keys, client: httpx2.AsyncClient, bo
     assert await keys.list() == ()
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [("tennant", "did you mean tenant?"), ("expires", "did you mean expires_at?"), ("zzz", "there are: name, tenant,")],
+)
+async def test_an_unknown_field_is_told_its_nearest(client: httpx2.AsyncClient, field: str, words: str) -> None:
+    reply = await client.post("/admin/keys", json={"name": "x", field: "1"})
+    assert reply.status_code == 422 and error(reply)["param"] == field
+    assert error(reply)["message"].startswith(f"{field}: unknown field; {words}")
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "", None])
+async def test_what_curl_sends_is_taken(client: httpx2.AsyncClient, kind: str | None) -> None:
+    """`curl -d '{...}'` calls it a form."""
+    headers = {} if kind is None else {"content-type": kind}
+    reply = await client.post("/admin/keys", content=b'{"name": "x"}', headers=headers)
+    assert reply.status_code == 201 and reply.json()["name"] == "x"
+    refused = await client.post("/admin/keys", content=b"name=x", headers=headers)
+    assert refused.status_code == 400 and error(refused)["code"] == "invalid_json"
+
+
+async def test_the_document_says_which_key_it_wants(client: httpx2.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    operations = [operation for path in paths.values() for operation in path.values()]
+    assert len(operations) >= 4 and all(
+        operation["security"] == [{"admin": []}] for operation in operations if operation.get("tags") == ["admin"]
+    )
+
+
 async def test_an_end_in_the_past_is_refused(client: httpx2.AsyncClient) -> None:
     reply = await client.post("/admin/keys", json={"name": "x", "expires_at": 5})
     assert reply.status_code == 400 and error(reply)["param"] == "expires_at"

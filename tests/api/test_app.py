@@ -33,6 +33,11 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
     async def number(n: int) -> int:
         return n
 
+    @router.get("/both")
+    @router.delete("/both")
+    async def both() -> None:
+        """Two routes."""
+
     async with site(router) as client:
         yield client
 
@@ -41,6 +46,7 @@ async def test_nothing_there(client: httpx2.AsyncClient) -> None:
     reply = await client.get("/v1/nothing?secret=1")
     assert reply.status_code == 404 and error(reply)["code"] == "not_found"
     assert "/v1/nothing" in error(reply)["message"] and "secret" not in error(reply)["message"]
+    assert "/docs" in error(reply)["message"], "people leave out the /v1 of the base URL"
 
 
 async def test_a_long_path_is_not_repeated_whole(client: httpx2.AsyncClient) -> None:
@@ -54,6 +60,20 @@ async def test_another_method(client: httpx2.AsyncClient, method: str) -> None:
     assert reply.status_code == 405 and reply.headers["allow"] == "GET" and reply.headers["x-request-id"] == "mine"
     if method != "HEAD":
         assert error(reply)["code"] == "method_not_allowed" and method in error(reply)["message"]
+
+
+async def test_a_path_says_all_the_methods_it_takes(client: httpx2.AsyncClient) -> None:
+    """Of two routes the framework names the first, and a client takes the other for missing."""
+    for path, allow in (("/both", "DELETE, GET"), ("/both/", None), ("/openapi.json", "GET, HEAD")):
+        reply = await client.put(path)
+        assert (reply.status_code, reply.headers.get("allow")) == (405 if allow else 404, allow)
+        error(reply)
+
+
+async def test_a_slash_too_many_is_not_redirected(client: httpx2.AsyncClient) -> None:
+    """A redirect has a body that is not ours, and turns a POST into a GET on the way."""
+    reply = await client.get("/full/")
+    assert reply.status_code == 404 and error(reply)["code"] == "not_found"
 
 
 async def test_an_error_of_the_tree_keeps_its_headers(client: httpx2.AsyncClient) -> None:
@@ -83,6 +103,6 @@ async def test_a_wrong_value_is_422_and_names_its_field(client: httpx2.AsyncClie
 async def test_the_document_is_there(client: httpx2.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     assert document["info"]["title"] == "Tierway" and document["info"]["version"] == __version__
-    assert "/full" in document["paths"]
+    assert "/full" in document["paths"] and "security" not in document["paths"]["/full"]["get"]
     page = await client.get("/docs")
     assert page.status_code == 200 and "/openapi.json" in page.text

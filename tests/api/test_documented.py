@@ -41,6 +41,13 @@ def test_a_token_path_is_described(document: Any, path: str) -> None:
     assert {each["name"] for each in about["parameters"]} == set(HEADERS)
 
 
+def test_it_says_where_which_key_is_wanted(document: Any) -> None:
+    """Else the page at /docs has no place for a key, and cannot be tried once there is one."""
+    for path in PATHS:
+        assert operation(document, path)["security"] == [{"key": []}]
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+
+
 def test_the_stream_is_described(document: Any) -> None:
     assert "text/event-stream" in operation(document, PATHS[0])["responses"]["200"]["content"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.headers import header_value, reply_headers, whole_headers
+from app.api.headers import IGNORED_MAX, VALUE_MAX, header_value, ignored_value, reply_headers, whole_headers
 from tests.api.wire import Wire, served, usage
 
 
@@ -77,3 +77,27 @@ async def test_without_usage_no_cost_is_told(wire: Wire) -> None:
 def test_any_name_makes_a_sound_header(name: str) -> None:
     """Names of models come from upstreams; a line break in one would split the reply."""
     assert re.fullmatch(rb"[ -~]*", header_value(name)) and len(header_value(name)) == len(name)
+
+
+def test_a_long_value_is_cut() -> None:
+    """A client refuses a reply whose headers are too large, and the answer is lost."""
+    assert header_value("x" * VALUE_MAX) == b"x" * VALUE_MAX
+    assert header_value("x" * (VALUE_MAX + 1)) == b"x" * (VALUE_MAX - 3) + b"..."
+
+
+@given(st.lists(st.text(max_size=600).filter(lambda name: "," not in name), min_size=1, max_size=60))
+def test_what_was_ignored_is_listed_as_far_as_it_fits(names: list[str]) -> None:
+    """Hundreds of unknown parameters must not swell the head, and what is left out must be counted."""
+    *listed, last = ignored_value(names).decode().split(", ")
+    if (more := re.fullmatch(r"and (\d+) more", last)) and len(listed) < len(names):
+        assert len(listed) + int(more[1]) == len(names)
+    else:
+        listed.append(last)
+        assert len(listed) == len(names)
+    assert len(ignored_value(names)) <= IGNORED_MAX + 20
+    assert listed == [header_value(name).decode() for name in names[: len(listed)]]
+
+
+def test_many_ignored_names_are_counted() -> None:
+    said = ignored_value([f"parameter_{index}" for index in range(5000)])
+    assert re.fullmatch(rb"parameter_0, parameter_1, .*, and 49\d\d more", said)

@@ -130,6 +130,13 @@ async def test_a_length_that_is_no_number_says_nothing(length: str) -> None:
     assert await body(Wire(b"x", headers={"content-length": length})) == b"x"
 
 
+@pytest.mark.parametrize("length", ["9" * 19, "1" * 5000, "0" * 5000 + "1"])
+async def test_an_absurd_length_is_too_large(length: str) -> None:
+    """Python refuses to read numbers of thousands of digits, which would be a fault of ours."""
+    with pytest.raises(RequestTooLarge):
+        await body(Wire(b"x", headers={"content-length": length}))
+
+
 @pytest.mark.parametrize("given", ["a", "req_1.2:3-4", "x" * 128])
 async def test_a_sound_request_id_is_kept(given: str) -> None:
     """It is what ties the caller's log to ours."""

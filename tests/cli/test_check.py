@@ -41,7 +41,8 @@ def test_what_is_in_force_is_printed(run: Run, ollama: str) -> None:
     assert result.exit_code == 0
     told = yaml.safe_load(result.stdout)
     assert told["port"] == 9999 and told["upstreams"]["ollama"]["base_urls"] == [ollama]
-    assert "ollama (ollama): answers with 2 models" in result.stderr
+    lines = result.stderr.splitlines()
+    assert "ollama (ollama): 2 models" in lines and "  ollama/sim-small" in lines and "warning" not in result.stderr
 
 
 def test_as_json(run: Run, ollama: str) -> None:
@@ -52,7 +53,31 @@ def test_as_json(run: Run, ollama: str) -> None:
 
 def test_a_named_upstream_that_does_not_answer_is_a_failure(run: Run) -> None:
     result = run("check", OLLAMA_BASE_URL=NOWHERE)
-    assert result.exit_code == 1 and "ollama (ollama): away: " in result.stderr
+    assert result.exit_code == 1 and f"ollama (ollama): away at {NOWHERE}: " in result.stderr
+    assert "onnect call failed" in result.stderr, "the cause in the system's own words"
+
+
+def test_names_that_lead_nowhere_are_warnings(run: Run, ollama: str, tmp_path: Path) -> None:
+    """A typo in a model's name is otherwise a 404 to somebody else, days later."""
+    file = tmp_path / "tierway.yaml"
+    file.write_text(
+        "models: {ollama/sim-smal: {}, ollama/sim-small: {fallback: [ollama/gone]}}\n"
+        "aliases: {fast: ollama/sim-small, vectors: tierway/static, slow: nothing}\n"
+        "routing: {default_model: sim-medum}\n"
+    )
+    run("keys", "create", "--name", "ci", "--model", "olama/*", "--model", "ollama/*")
+    ended = run("keys", "create", "--name", "old", "--model", "gone").stdout.split()[1]
+    run("keys", "revoke", ended)
+    result = run("check", "--config", str(file), OLLAMA_BASE_URL=ollama)
+    assert result.exit_code == 0
+    warnings = [line.removeprefix("warning: ") for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert warnings[:-1] == [
+        "models.ollama/sim-smal: nobody offers ollama/sim-smal",
+        "models.ollama/sim-small.fallback[0]: nobody offers ollama/gone",
+        "routing.default_model: nobody offers sim-medum",
+        "aliases.slow: nobody offers nothing",
+    ]
+    assert warnings[-1].startswith("key ci (key_") and warnings[-1].endswith("): nobody offers olama/*")
 
 
 def test_an_upstream_that_nobody_named_may_be_away(run: Run, tmp_path: Path) -> None:
@@ -102,3 +127,21 @@ def test_secrets_are_never_printed(run: Run, tmp_path: Path, form: list[str]) ->
 def test_a_misspelt_variable_is_an_error_that_names_the_right_one(run: Run, variable: str, meant: str) -> None:
     result = run("check", "--offline", **{variable: "1"})
     assert result.exit_code == 2 and f"did you mean {meant}?" in result.stderr
+
+
+def test_what_has_no_effect_is_a_warning(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "tierway.yaml"
+    file.write_text("budget: {lower_max_tokens: true}")
+    result = run("check", "--offline", "--config", str(file), FEATURE_SESSIONS="false")
+    assert result.exit_code == 0 and yaml.safe_load(result.stdout)["budget"]["lower_max_tokens"] is True
+    assert "warning: budget.lower_max_tokens has no effect: " in result.stderr
+    assert "warning: FEATURE_SESSIONS has no effect: " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["check --offline", "serve"])
+def test_a_budget_that_nobody_would_keep_is_an_error(run: Run, tmp_path: Path, command: str) -> None:
+    file = tmp_path / "tierway.yaml"
+    file.write_text("budgets: [{scope: global, period: day, limit: 1}]")
+    result = run(*command.split(), "--config", str(file))
+    assert result.exit_code == 2 and result.stdout == ""
+    assert "budgets: budgets are not enforced by this version; remove them" in result.stderr

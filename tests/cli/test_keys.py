@@ -80,8 +80,12 @@ def test_what_is_wrong_is_said_and_nothing_is_made(run: Run, options: list[str],
 
 
 def test_a_key_that_is_not_there_cannot_be_ended(run: Run) -> None:
-    result = run("keys", "revoke", "key_0")
-    assert result.exit_code == 1 and result.stderr == "There is no key with this id.\n"
+    """People give the name, or the secret itself, which is not repeated."""
+    secret = made(run("keys", "create", "--name", "ci"))["key"]
+    for given in ("key_0", "ci", secret, ""):
+        result = run("keys", "revoke", given)
+        assert result.exit_code == 1 and result.stdout == "" and "Traceback" not in result.stderr
+        assert secret not in result.stderr and "tierway keys list" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -110,4 +114,9 @@ def test_moments_are_spans_or_dates(text: str, when: datetime) -> None:
 def test_a_line_says_how_a_key_stands(about: dict[str, int], end: str) -> None:
     """Also of one whose end the admin API was given in milliseconds: no date can hold it."""
     record = KeyRecord.model_validate({"id": "key_1", "name": "x", "created_at": 1, **about})
-    assert _key_line(record, NOW).endswith(f"all                      {end}")
+    assert _key_line(record, NOW).endswith(f"all                      any      interactive  {end}")
+
+
+def test_a_line_says_what_a_key_may() -> None:
+    about = {"id": "key_1", "name": "x", "created_at": 1, "privacy": "local", "priority": "batch"}
+    assert _key_line(KeyRecord.model_validate(about), NOW).split()[4:6] == ["local", "batch"]

@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from app.core.errors import InvalidApiKey
+from app.core.errors import InvalidApiKey, Overloaded
 from app.core.money import Price
 from app.wire.objects import write_error, write_models
 from tests.api.site import card
@@ -84,10 +84,24 @@ def test_the_key_is_an_option_or_the_admin_key_of_the_environment(run: Run, stub
     assert [key for _, key in stub.asked] == ["Bearer boss", "Bearer s3"]
 
 
-def test_an_error_of_the_gateway_is_passed_on(run: Run, stub: Stub) -> None:
+def test_by_default_it_is_the_gateway_of_this_environment(run: Run, stub: Stub) -> None:
+    """Who moved the gateway to another port need not say so twice."""
+    assert run("models", TIERWAY_PORT=str(stub.server_port)).exit_code == 0
+    assert run("models", TIERWAY_HOST="0.0.0.0", TIERWAY_PORT=str(stub.server_port)).exit_code == 0
+    result = run("models", TIERWAY_HOST="127.0.0.2", TIERWAY_PORT="1")
+    assert result.exit_code == 1 and "http://127.0.0.2:1/" in result.stderr
+
+
+def test_without_a_valid_key_it_says_how_to_give_one(run: Run, stub: Stub) -> None:
     stub.status, stub.body = 401, write_error(InvalidApiKey("An API key is needed."))
     result = run("models", "--url", stub.url)
-    assert result.exit_code == 1 and "401" in result.stderr and "An API key is needed." in result.stderr
+    assert result.exit_code == 1 and "--key" in result.stderr and result.stdout == ""
+
+
+def test_an_error_of_the_gateway_is_passed_on(run: Run, stub: Stub) -> None:
+    stub.status, stub.body = 503, write_error(Overloaded("Full."))
+    result = run("models", "--url", stub.url)
+    assert result.exit_code == 1 and "503" in result.stderr and "Full." in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def test_every_command_explains_itself_with_an_example(run: Run, path: tuple[str
         assert " ".join(("tierway", *path)) in example, "the example is of this command"
 
 
+@pytest.mark.parametrize("path", [(), ("keys",)], ids=" ".join)
+def test_lists_of_commands_are_not_cut(run: Run, path: tuple[str, ...]) -> None:
+    listed = run(*path, "--help").output.partition("Commands:\n")[2].splitlines()
+    assert listed and all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 @pytest.mark.parametrize("path", every_command(), ids=" ".join)
 def test_examples_name_what_there_is(path: tuple[str, ...]) -> None:
     """An option in an example that does not exist is a newcomer's first error."""

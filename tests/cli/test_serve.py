@@ -19,7 +19,7 @@ import pytest
 from uvicorn.supervisors.multiprocess import Process
 
 from app.cli.serve import Workers, banner
-from app.config.settings import Settings
+from app.config.settings import Settings, UpstreamSettings
 from app.gateway.discovery import Found
 from app.main import Ready
 from app.routing.registry import Registry
@@ -97,6 +97,19 @@ def test_streams_are_let_end_and_the_rest_is_told_why(start: Start, tmp_path: Pa
     assert command.wait() == 0 and "Traceback" not in command.told
 
 
+def test_a_hang_up_neither_ends_nor_reloads_it(start: Start) -> None:
+    """Whoever sends SIGHUP for a reload, as other servers take it, is told; nothing stops. Settings that have no effect
+    are told once as well."""
+    command = start("serve", TIERWAY_PORT="0", OLLAMA_BASE_URL="", FEATURE_SESSIONS="false")
+    url = url_of(command.until("\n\ncurl "))
+    command.process.send_signal(signal.SIGHUP)
+    soon(lambda: "SIGHUP is ignored" in command.told)
+    assert httpx2.get(f"{url}/healthz").status_code == 200
+    assert command.end() == 0 and "Traceback" not in command.told
+    assert command.told.count("SIGHUP is ignored: the configuration is read at start only") == 1
+    assert command.told.count("FEATURE_SESSIONS") == 1
+
+
 @pytest.mark.parametrize(
     ("more", "word"),
     [
@@ -107,7 +120,8 @@ def test_streams_are_let_end_and_the_rest_is_told_why(start: Start, tmp_path: Pa
 def test_a_start_that_fails_says_why_and_what_to_do(start: Start, more: dict[str, str], word: str) -> None:
     command = start("serve", TIERWAY_PORT="0", **more)
     assert command.wait() == 3
-    assert word in command.told and "Traceback" not in command.told and "curl" not in command.told
+    assert "Traceback" not in command.told and "curl" not in command.told
+    assert sum(word in line for line in command.err) == 1, "once is enough"
 
 
 def test_an_address_that_is_taken_is_said_before_anything_is_announced(run: Run) -> None:
@@ -157,6 +171,11 @@ def test_two_workers_are_one_gateway(start: Start, tmp_path: Path) -> None:
     soon(lambda: re.findall(counted, httpx2.get(f"{url}/metrics").text) == ["20"])
     before = workers(command.process.pid)
     assert len(before) == 2
+    for pid in (command.process.pid, *before):  # as a terminal that closes sends it to all of them
+        os.kill(pid, signal.SIGHUP)
+    soon(lambda: command.told.count("SIGHUP is ignored") == 1)
+    time.sleep(0.6)
+    assert workers(command.process.pid) == before
     folder = re.search(rb"PROMETHEUS_MULTIPROC_DIR=([^\0]+)", Path(f"/proc/{min(before)}/environ").read_bytes())
     assert folder
     shared = Path(os.fsdecode(folder[1]))
@@ -186,15 +205,38 @@ def said(
     *found: Found, host: str = "127.0.0.1", simulated: bool = False, keys_needed: bool = False, models: int = 1
 ) -> str:
     registry = Registry([card(f"ollama/m{index}") for index in range(models)])
-    return banner(Ready(Settings(host=host), registry, found or (OLLAMA,), simulated, keys_needed))
+    upstreams = {"claude": UpstreamSettings("claude", "anthropic", ("http://claude-1:9", "http://claude-2:9"))}
+    settings = Settings(host=host, upstreams=upstreams)
+    return banner(Ready(settings, registry, found or (OLLAMA,), simulated, keys_needed))
 
 
 def test_the_banner_says_where_and_with_what() -> None:
     text = said(OLLAMA, Found("claude", "anthropic", False, 0, "The key is not valid."))
     assert "http://127.0.0.1:8080/docs" in text and "SIMULATOR" not in text
     assert re.search(r"ollama +ollama +local +2 models\n", text)
-    assert re.search(r"claude +anthropic +paid +away: The key is not valid\.\n", text)
+    assert re.search(r"claude +anthropic +paid +away at http://claude-1:9, http://claude-2:9: The key is not", text)
     assert "models       auto, ollama/m0\n" in text and "workers" not in text
+
+
+def test_the_banner_counts_like_a_person() -> None:
+    assert re.search(r"local +1 model\n", said(Found("ollama", "ollama", True, 1, None)))
+
+
+@pytest.mark.parametrize(
+    ("host", "keys_needed", "word"),
+    [
+        ("127.0.0.1", False, "none needed on this machine until you make one"),
+        ("::1", False, "none needed on this machine until you make one"),
+        ("0.0.0.0", False, "none needed by ANYBODY who reaches this address"),
+        ("10.0.0.5", False, "none needed by ANYBODY who reaches this address"),
+        ("0.0.0.0", True, "every request needs a key"),
+    ],
+)
+def test_the_banner_says_who_may_come_in(host: str, keys_needed: bool, word: str) -> None:
+    """Somebody who opened the gateway to the network must not read that it is open on this machine alone."""
+    text = said(host=host, keys_needed=keys_needed)
+    assert f"keys         {word}" in text
+    assert ("listening on 0.0.0.0" in text.splitlines()[0]) == (host == "0.0.0.0")
 
 
 def test_the_banner_says_loudly_that_nothing_is_real() -> None:

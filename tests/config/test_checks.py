@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.config.checks import check
+from app.config.checks import check, ungranted, unoffered
 from app.config.file import parse
+from app.config.settings import Settings
 from app.config.validate import validate
 
 
@@ -74,3 +75,57 @@ def test_a_file_without_upstreams_says_so() -> None:
     document = parse(b"models: {a/b: {}}", "t.yaml")
     (problem,) = check(validate(document)[0], document, ())
     assert problem.message == "no upstream of that name; there are: none"
+
+
+# --- once it is known which models there are ------------------------------------------------------------------------
+
+OFFERED = ("ollama/rnj-1", "rnj-1", "gpu/big", "big")
+
+
+def settings(text: str) -> Settings:
+    file, problems = validate(parse(text.encode(), "t.yaml"))
+    assert problems == []
+    return Settings(models=file.models, aliases=file.aliases, routing=file.routing)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("models: {ollama/rnj-2: {}}", "models.ollama/rnj-2"),
+        ("models: {gpu/big: {fallback: [ollama/rnj-1, ollama/rnj-2]}}", "models.gpu/big.fallback[1]"),
+        ("aliases: {fast: ollama/rnj-2, slow: gpu/big}", "aliases.fast"),
+        ("aliases: {fast: rnj-2}", "aliases.fast"),
+        ("routing: {default_model: rnj-2}", "routing.default_model"),
+        ("routing: {tasks: {docs: {prefer: [rnj-1, gpu/x]}}}", "routing.tasks.docs.prefer[1]"),
+    ],
+)
+def test_a_model_that_nobody_offers_is_named(text: str, where: str) -> None:
+    """Else the alias is a 404 to the first caller, and the note on a misspelt model silently nothing."""
+    ((said, model),) = unoffered(settings(text), OFFERED, ())
+    assert said == where and model in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {ollama/rnj-1: {fallback: [gpu/big]}}",
+        'aliases: {"gpt-*": auto, fast: "auto:cost", small: rnj-1}',
+        'aliases: {"x-*": big}\nrouting: {default_model: x-1}',
+        "routing: {defaults: {docs: {}, gpu/big: {}}}",
+    ],
+)
+def test_what_is_offered_is_not_complained_of(text: str) -> None:
+    assert unoffered(settings(text), OFFERED, ()) == []
+
+
+def test_what_an_absent_upstream_has_is_not_known() -> None:
+    """A warning about each of its models would bury that it is away."""
+    named = settings("models: {gpu/x: {}, ollama/x: {}}\naliases: {a: x}")
+    assert unoffered(named, OFFERED, ("gpu",)) == [("models.ollama/x", "ollama/x")]
+    assert ungranted(("gpu/*", "g*/x", "ollama/x", "x"), named, OFFERED, ("gpu",)) == ["ollama/x"]
+
+
+def test_a_key_for_nothing_is_named() -> None:
+    named = settings('aliases: {"gpt-*": auto, fast: gpu/big}')
+    good = ("*", "auto", "auto:*", "ollama/*", "big", "gpt-4o", "gpt-*", "fa*", "[go]*/big")
+    assert ungranted((*good, "olama/*", "rnj-2", "claude-*"), named, OFFERED, ()) == ["olama/*", "rnj-2", "claude-*"]

@@ -35,7 +35,7 @@ TOOLS: Any = [
     {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}},
     {"type": "function", "function": {"name": "time"}},
 ]
-HASTY = {"first_token": 0.4, "cold_start": 0.4, "idle": 0.4, "total": 1.0}
+HASTY = {"first_token": 2.0, "cold_start": 2.0, "idle": 2.0, "total": 4.0}
 HANGING = frozenset({"hang", "hang_first", "pings", "stall"})
 HOW: Final[dict[str, dict[str, Any]]] = {"slow_drip": {"size": 64, "seconds": 0.001}, "huge_line": {"size": 100_000}}
 AT_ONCE = 48

@@ -182,6 +182,24 @@ async def test_faults_are_scripted_over_http() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "got"),
+    [
+        ({}, [429, 200, 200, 200]),
+        ({"times": 1}, [429, 200, 200, 200]),
+        ({"times": 3}, [429, 429, 429, 200]),
+        ({"times": None}, [429, 429, 429, 429]),
+    ],
+)
+async def test_a_fault_lasts_as_often_as_it_is_said_and_once_where_it_is_not(
+    fields: dict[str, Any], got: list[int]
+) -> None:
+    """The guide's lines: who rehearses an outage must know when it ends."""
+    async with simulate("openai") as sim:
+        assert (await control(sim, "POST", "faults", fault="throttled", **fields))[0] == 200
+        assert statuses(sim, 4) == got
+
+
+@pytest.mark.parametrize(
     "fields",
     [{}, {"fault": "nope"}, {"fault": "cut", "when": 1}, {"fault": "cut", "times": "x"}, {"fault": "cut", "model": 7}],
 )

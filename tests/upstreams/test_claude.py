@@ -274,7 +274,7 @@ async def test_a_list_without_an_end_is_left(transport: Transport, last: Any, pa
         assert len(fake.asked) == pages <= MAX_PAGES
 
 
-@pytest.mark.parametrize("entry", [None, 3, {}, model(None), model(""), model("a\nb"), model(["x"])])
+@pytest.mark.parametrize("entry", [None, 3, {}, model(None), model(""), model("a\nb"), model("x" * 513), model(["x"])])
 async def test_an_entry_without_a_usable_name_is_passed_over(transport: Transport, entry: Any) -> None:
     assert list(await cards(transport, {"data": [entry, model("claude-a", max_input_tokens="many")]})) == ["claude-a"]
 

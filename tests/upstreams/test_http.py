@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -334,3 +335,46 @@ async def test_a_closed_transport_opens_again_when_needed(transport: Transport) 
         await transport.close()
         await transport.close()
         assert await fetched(transport, url) == b"{}"
+
+
+@pytest.mark.parametrize(
+    "clocks", [replace(CLOCKS, total=0.3), replace(CLOCKS, first_token=0.3)], ids=["total", "first"]
+)
+async def test_a_clock_rings_though_the_upstream_always_has_data(transport: Transport, clocks: Clocks) -> None:
+    """One that sends without end must not hold a request, nor the event loop, for longer than it may."""
+    lags: list[float] = []
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(JSON_HEAD + b"\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            lags.append(loop.time() - before)
+
+    async with server(flood) as url, asyncio.timeout(5):
+        watching = asyncio.get_running_loop().create_task(watch())
+        with pytest.raises(TimedOut):
+            async with transport.send(Call("GET", url, {}), clocks) as reply:
+                while await reply.more():
+                    pass
+        watching.cancel()
+    assert len(lags) > 3, "others had their turns"
+
+
+async def test_the_deadline_stands_though_the_consumer_is_slow(transport: Transport) -> None:
+    """The upstream's clocks wait for a slow client; the caller's own deadline does not."""
+    deadline = time.monotonic() + 0.3
+    async with server(says(CHUNKED + b"1\r\na\r\n", b"1\r\nb\r\n", then="hang")) as url:
+        with pytest.raises(TimedOut):
+            async with transport.send(Call("GET", url, {}), replace(CLOCKS, total=5.0, deadline=deadline)) as reply:
+                await reply.more()
+                await asyncio.sleep(0.4)
+                while await reply.more():
+                    pass

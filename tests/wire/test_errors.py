@@ -127,6 +127,9 @@ def test_no_error_body_can_break_us(error: Any) -> None:
         ({"retry-after": "Fri, 20 Nov 2026 10:00:30 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, 30.0),
         ({"retry-after": "Fri, 20 Nov 2026 09:00:00 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, 0.0),
         ({"retry-after": "Fri, 20 Nov 2026 10:00:30 GMT"}, None),
+        ({"retry-after": "1e300"}, 86_400.0),
+        ({"retry-after-ms": "1e300"}, 86_400.0),
+        ({"retry-after": "Fri, 20 Nov 9999 10:00:30 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, 86_400.0),
         ({"retry-after": "Fri, 20 Nov 2026 10:00:30", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, None),
     ],
 )
@@ -149,12 +152,42 @@ def test_a_throttle_carries_its_wait() -> None:
         "localhost:11434",
         "[::1]:8000",
         "sk-proj-abc***def",
+        "gpu-1:8000",
+        "vllm_7:80",
+        "3f2a9c:11434",
+        "/srv/models/llama.gguf",
+        "/llama.gguf",
+        "C:\\models\\llama.gguf",
+        "\\\\nas\\models",
     ],
 )
 def test_a_callers_error_never_names_an_upstreams_address_or_key(secret: str) -> None:
     error = error_of(400, f"cannot reach {secret} for model qwen2.5:7b")
     assert secret not in error.message
     assert error.message.startswith("cannot reach [") and error.message.endswith("for model qwen2.5:7b")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "model qwen3:14b at 12:30:45 wants text/plain and/or input: 400",
+        "use /think or </think>.",
+        "qwen2.5:7b, x:latest",
+    ],
+)
+def test_what_is_no_address_stays(message: str) -> None:
+    assert clean(message) == message
+
+
+@pytest.mark.parametrize("param", ["messages[0].content", "tools", "x-y_z.0"])
+def test_the_field_an_upstream_names_is_passed_on(param: str) -> None:
+    assert error_from({"message": "no", "param": param}, status=400).param == param
+
+
+@pytest.mark.parametrize("param", ["http://gpu-1:8000/v1", "/srv/models", "a b", "tools\n", "", "x" * 129, "é"])
+def test_what_is_no_field_is_not_passed_on_as_one(param: str) -> None:
+    """An upstream could else put its address, or a header of its own, before the caller."""
+    assert error_from({"message": "no", "param": param}, status=400).param is None
 
 
 def test_a_page_of_text_is_cut_to_a_sentence() -> None:

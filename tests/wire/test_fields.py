@@ -18,6 +18,8 @@ from app.wire.fields import (
     parse_body,
     required,
     text_bytes,
+    token_count,
+    usable_name,
 )
 
 
@@ -90,6 +92,17 @@ def test_items_of_an_array_know_their_place() -> None:
     with pytest.raises(InvalidValue) as caught:
         objects([{}, 3], "tools")
     assert caught.value.param == "tools[1]"
+
+
+@pytest.mark.parametrize(("said", "count"), [(0, 0), (10**12, 10**12), (10**12 + 1, None), (-1, None), (True, None)])
+def test_only_counts_that_can_be_true_are_believed(said: Any, count: int | None) -> None:
+    assert token_count({"n": said}, "n") == count
+    assert token_count([said], "n") is None
+
+
+@pytest.mark.parametrize(("name", "usable"), [("a" * 512, True), ("a" * 513, False), ("", False), ("a\0", False)])
+def test_names_that_cannot_travel_are_none(name: str, usable: bool) -> None:
+    assert usable_name(name) == (name if usable else None)
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 0), ("abc", 3), ("é🦙", 6)])

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from app.core.errors import InvalidValue
 from app.core.messages import Message, Part, RefusalPart, TextPart, ThinkingPart, ToolResultPart, ToolUsePart
+from app.wire.bounds import check_pieces
 from app.wire.chat.parts import cache_of, read_parts
 from app.wire.fields import nonempty, objects, optional, required, wrong
 
@@ -25,6 +26,7 @@ def read_messages(body: Mapping[str, Any], limit: int) -> tuple[Message, ...]:
         raise InvalidValue("'messages' must not be empty", param="messages")
     if len(messages) > limit:
         raise InvalidValue(f"'messages' has {len(messages)} items; at most {limit} are allowed", param="messages")
+    check_pieces(messages)
     found: list[Message] = []
     for index, fields in enumerate(messages):
         at = f"messages[{index}]"

@@ -7,13 +7,14 @@ from typing import Any
 
 from app.core.events import Usage
 from app.core.money import Tokens
+from app.wire.fields import token_count
 
 
 def read_usage(usage: Any) -> Usage | None:
     """None where the totals are missing or nonsense: unknown is not zero, the gateway estimates then."""
     if type(usage) is not dict:
         return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    prompt, completion = token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
     if prompt is None or completion is None:
         return None
     read, write, reasoning = _details(usage)
@@ -24,15 +25,10 @@ def read_usage(usage: Any) -> Usage | None:
 
 def _details(usage: Mapping[str, Any]) -> tuple[int, int, int]:
     of_prompt, of_completion = (_object(usage.get(f"{side}_tokens_details")) for side in ("prompt", "completion"))
-    read = _count(of_prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens") or 0
+    read = token_count(of_prompt, "cached_tokens") or token_count(usage, "prompt_cache_hit_tokens") or 0
     # vLLM's name for cache writes is the second one; it charges nothing for them, but neither does it cost to know.
-    write = _count(of_prompt, "cache_write_tokens") or _count(of_prompt, "created_cache_tokens") or 0
-    return read, write, _count(of_completion, "reasoning_tokens") or 0
-
-
-def _count(fields: Mapping[str, Any], name: str) -> int | None:
-    value = fields.get(name)
-    return value if type(value) is int and value >= 0 else None
+    write = token_count(of_prompt, "cache_write_tokens") or token_count(of_prompt, "created_cache_tokens") or 0
+    return read, write, token_count(of_completion, "reasoning_tokens") or 0
 
 
 def _object(value: Any) -> Mapping[str, Any]:

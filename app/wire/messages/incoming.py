@@ -13,6 +13,7 @@ from app.core.card import Ability
 from app.core.errors import InvalidValue, UnsupportedParameter
 from app.core.messages import Format, Message, Part, Tool, ToolChoice, ToolResultPart
 from app.core.request import Request, Terms
+from app.wire.bounds import check_pieces
 from app.wire.chat.request import needs_of, text_size
 from app.wire.codec import Limits
 from app.wire.fields import integer, nonempty, number, objects, one_of, optional, parse_body, required, wrong
@@ -58,7 +59,8 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
     max_tokens = integer(fields, "max_tokens", 0)
     if max_tokens is None:
         raise wrong("max_tokens", "an integer", None)
-    messages = (*_system(fields), *_messages(fields, limits))
+    turns = _messages(fields, limits)
+    messages = (*_system(fields), *turns)
     tools = _tools(fields, limits)
     choice, parallel = _choice(fields)
     effort, form = _output(fields)
@@ -98,6 +100,7 @@ def _messages(fields: Mapping[str, Any], limits: Limits) -> list[Message]:
         raise InvalidValue("'messages' must hold at least one message", param="messages")
     if len(entries) > limits.messages:
         raise InvalidValue(f"'messages' must hold at most {limits.messages} messages", param="messages")
+    check_pieces(entries, fields.get("system"))
     found: list[Message] = []
     for path, entry in objects(entries, "messages"):
         role = one_of(entry, "role", _ROLES, path + ".")

@@ -18,6 +18,7 @@ from app.core.events import Event, Finish, Reasoning, Start, Text, ToolCall, Usa
 from app.core.money import Tokens
 from app.core.request import Request
 from app.wire.codec import Outgoing
+from app.wire.fields import token_count
 from app.wire.messages.errors import error_in, parse
 from app.wire.sse import SseDecoder
 
@@ -324,13 +325,13 @@ def annotation(citation: Any, start: int, end: int) -> dict[str, Any] | None:
 def tokens_of(usage: Mapping[str, Any]) -> Tokens | None:
     """Tokens as OpenAI counts them: the prompt holds what was read from and written to the cache. None where input or
     output is not known."""
-    fresh, completion, written, read = (_number(usage, name) for name in _COUNTS)
+    fresh, completion, written, read = (token_count(usage, name) for name in _COUNTS)
     if fresh is None or completion is None:
         return None
     written, read = written or 0, read or 0
     by_time, details = usage.get("cache_creation"), usage.get("output_tokens_details")
-    hour = _number(by_time, "ephemeral_1h_input_tokens") or 0
-    thinking = _number(details, "thinking_tokens") or 0
+    hour = token_count(by_time, "ephemeral_1h_input_tokens") or 0
+    thinking = token_count(details, "thinking_tokens") or 0
     return Tokens(
         prompt=fresh + written + read,
         completion=completion,
@@ -339,11 +340,6 @@ def tokens_of(usage: Mapping[str, Any]) -> Tokens | None:
         cache_write_1h=min(hour, written),
         reasoning=min(thinking, completion),
     )
-
-
-def _number(fields: Any, name: str) -> int | None:
-    value = fields.get(name) if isinstance(fields, Mapping) else None
-    return value if type(value) is int and value >= 0 else None
 
 
 def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from app.core.card import Card
 from app.core.errors import BadReply, UnsupportedParameter
 from app.core.request import EmbeddingRequest, Embeddings
 from app.wire.codec import Outgoing
+from app.wire.fields import token_count
 from app.wire.ollama.faults import fault
 from app.wire.ollama.window import window
 
@@ -50,9 +51,7 @@ def read_embed(body: bytes, request: EmbeddingRequest, card: Card, outgoing: Out
         raise BadReply("the upstream's embeddings differ in length")
     if request.dimensions is not None and vectors and len(vectors[0]) != request.dimensions:
         raise UnsupportedParameter(f"this model's embeddings have {len(vectors[0])} dimensions", param="dimensions")
-    tokens = reply.get("prompt_eval_count")
-    counted = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0
-    return Embeddings(vectors, card.name, tokens if counted else None, outgoing.ignored)
+    return Embeddings(vectors, card.name, token_count(reply, "prompt_eval_count") or None, outgoing.ignored)
 
 
 def _vector(row: Any) -> tuple[float, ...]:

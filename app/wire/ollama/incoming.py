@@ -25,6 +25,7 @@ from app.core.messages import (
     ToolUsePart,
 )
 from app.core.request import Request, Terms
+from app.wire.bounds import check_pieces
 from app.wire.codec import Limits
 
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
@@ -93,6 +94,7 @@ def _messages(fields: Mapping[str, Any], limits: Limits) -> tuple[Message, ...]:
     entries = _field(fields, "messages", list, [], "messages")
     if len(entries) > limits.messages:
         raise InvalidValue(f"there are more than {limits.messages} messages", param="messages")
+    check_pieces(entries)
     return tuple(_message(entry, f"messages[{index}]") for index, entry in enumerate(entries))
 
 

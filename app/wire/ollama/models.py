@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from app.core.errors import BadReply
+from app.wire.fields import usable_name
 from app.wire.ollama.read import seconds
 
 LICENCE_LENGTH: Final = 80
@@ -52,7 +53,7 @@ def read_tags(body: bytes) -> tuple[Listed, ...]:
     return tuple(
         Listed(entry["name"], seconds(entry.get("modified_at")), _remote(entry))
         for entry in _models(body)
-        if _text(entry.get("name"))
+        if usable_name(entry.get("name"))
     )
 
 
@@ -63,17 +64,17 @@ def write_show(name: str) -> bytes:
 def read_show(body: bytes) -> Shown:
     reply = _object(body)
     details, info = _part(reply, "details"), _part(reply, "model_info")
-    architecture = _text(info.get("general.architecture")) or ""
+    architecture = usable_name(info.get("general.architecture")) or ""
     return Shown(
         context_length=_count(info.get(f"{architecture}.context_length")) or _count(details.get("context_length")),
         num_ctx=_modelfile_number(reply.get("parameters"), "num_ctx"),
         num_keep=_modelfile_number(reply.get("parameters"), "num_keep"),
         capabilities=_words(reply.get("capabilities")),
         parameters=_count(info.get("general.parameter_count")),
-        parameter_size=_text(details.get("parameter_size")),
-        family=_text(details.get("family")),
-        format=_text(details.get("format")),
-        licence=_text(info.get("general.license")) or _first_line(reply.get("license")),
+        parameter_size=usable_name(details.get("parameter_size")),
+        family=usable_name(details.get("family")),
+        format=usable_name(details.get("format")),
+        licence=usable_name(info.get("general.license")) or _first_line(reply.get("license")),
         pools=f"{architecture}.pooling_type" in info,
         remote=_remote(reply),
     )
@@ -81,12 +82,14 @@ def read_show(body: bytes) -> Shown:
 
 def read_running(body: bytes) -> Mapping[str, int | None]:
     """The loaded models of `/api/ps` and the windows they were loaded with."""
-    return {entry["name"]: _count(entry.get("context_length")) for entry in _models(body) if _text(entry.get("name"))}
+    return {
+        entry["name"]: _count(entry.get("context_length")) for entry in _models(body) if usable_name(entry.get("name"))
+    }
 
 
 def read_version(body: bytes) -> tuple[int, ...] | None:
     """`0.33.2` or `0.12.6-rc0` as numbers; None where it is no such thing (a build of one's own says 0.0.0)."""
-    version = _text(_object(body).get("version")) or ""
+    version = usable_name(_object(body).get("version")) or ""
     numbers = version.partition("-")[0].split(".")
     if not all(number.isascii() and number.isdigit() and len(number) < 9 for number in numbers):
         return None
@@ -120,10 +123,6 @@ def _part(reply: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _remote(fields: Mapping[str, Any]) -> bool:
     return bool(fields.get("remote_host") or fields.get("remote_model"))
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value and value.isprintable() else None
 
 
 def _count(value: Any) -> int | None:

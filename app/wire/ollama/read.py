@@ -19,6 +19,7 @@ from app.core.money import Tokens
 from app.core.request import Request
 from app.core.tokens import estimate
 from app.wire.codec import Outgoing
+from app.wire.fields import token_count
 from app.wire.lines import LineSplitter
 from app.wire.ollama.faults import fault
 from app.wire.ollama.window import ran_out, was_cut
@@ -173,14 +174,14 @@ class _Answer:
     def _usage(self, reply: Mapping[str, Any], reason: str, spoken: bool) -> Usage:
         """Raises `Truncated` if part of the prompt was dropped and nothing of the answer has gone out yet. A count
         that is left out is zero where that can be, else not known."""
-        prompt, completion = _count(reply, "prompt_eval_count"), _count(reply, "eval_count")
+        prompt, completion = token_count(reply, "prompt_eval_count"), token_count(reply, "eval_count")
         cut = was_cut(self._card, self._sent_bytes, prompt, completion or 0)
         if cut and not self._content:
             raise Truncated("the upstream evaluated less than it was sent")
         tokens = Tokens(
             prompt=estimate(self._request.input_bytes) if prompt is None else prompt,
             completion=estimate(self._text_bytes or 0) if completion is None else completion,
-            cache_read=min(_count(reply, "prompt_eval_cached_count") or 0, prompt or 0),
+            cache_read=min(token_count(reply, "prompt_eval_cached_count") or 0, prompt or 0),
         )
         full = reason == "length" and ran_out(self._card, prompt, completion or 0, self._request.max_tokens)
         return Usage(
@@ -239,11 +240,6 @@ def _alternative(entry: Any) -> dict[str, Any]:
     alternative = _token(entry)
     del alternative["top_logprobs"]
     return alternative
-
-
-def _count(reply: Mapping[str, Any], name: str) -> int | None:
-    value = reply.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def seconds(created: Any) -> int:

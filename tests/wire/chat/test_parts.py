@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_each_part_is_understood(part: dict[str, Any], read: Any) -> None:
         ("data:image/png;base64,AAAA", "image/png", "AAAA"),
         ("DATA:image/PNG;charset=utf-8;BASE64,AAAA", "image/png", "AAAA"),
         ("data:image/png;name=a%20b.png;base64,AA%3D%3D", "image/png", "AA=="),
-        ("data:text/plain,a%20b", "text/plain", "YSBi"),
+        ("data:image/png;base64,%2B%2fA%0d%0AA", "image/png", "+/AA"),
         ("data:;base64,AAAA", None, "AAAA"),
     ],
 )
@@ -77,6 +78,10 @@ def test_data_urls_with_any_parameters(uri: str, media_type: str | None, data: s
         ({"type": "image_url", "image_url": {"url": "data:image/png"}}, "c[0].image_url.url"),
         ({"type": "image_url", "image_url": {"url": "data:;base64,AA"}}, "c[0].image_url.url"),
         ({"type": "image_url", "image_url": {"url": "https://x", "detail": 1}}, "c[0].image_url.detail"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,a%20b"}}, "c[0].image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,%41"}}, "c[0].image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,%0A"}}, "c[0].image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:" + ";" * 600 + "base64,AA"}}, "c[0].image_url.url"),
         ({"type": "input_audio", "input_audio": {"data": "AA"}}, "c[0].input_audio.format"),
         ({"type": "file", "file": {"filename": "a.pdf"}}, "c[0].file"),
         ({"type": "file", "file": {"file_data": "data:x,"}}, "c[0].file.file_data"),
@@ -86,6 +91,21 @@ def test_a_wrong_part_is_named(part: Any, param: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         read_parts([part], "c", ALL)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["data:" + ";" * 8_000_000, "data:text/plain," + "%41" * 2_000_000, "data:x;base64," + "%" * 8_000_000],
+)
+def test_a_hostile_data_url_is_refused_without_being_taken_apart(uri: str) -> None:
+    """One request would else fill the memory with millions of little objects."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidValue):
+            data_uri(uri, "x")
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(uri)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_usage_is_read_as_openai_counts(usage: dict[str, Any], tokens: Tokens) -
         {"prompt_tokens": 3},
         {"completion_tokens": 3},
         {"prompt_tokens": "3", "completion_tokens": 2},
+        {"prompt_tokens": 2**64 - 1, "completion_tokens": 2**64 - 1},
+        {"prompt_tokens": 3, "completion_tokens": 10**12 + 1},
         {"prompt_tokens": -1, "completion_tokens": 2},
         {"prompt_tokens": True, "completion_tokens": 2},
         {"prompt_tokens": 3.5, "completion_tokens": 2},

@@ -304,6 +304,7 @@ def test_tokens_as_openai_counts_them() -> None:
     assert tokens_of(usage) == Tokens(1110, 20, cache_read=1000, cache_write=100, cache_write_1h=100, reasoning=20)
     assert tokens_of({"input_tokens": True, "output_tokens": 3}) is None
     assert tokens_of({"input_tokens": -1, "output_tokens": 3}) is None
+    assert tokens_of({"input_tokens": 2**64 - 1, "output_tokens": 3}) is None
 
 
 def test_citations_without_an_address_are_left_out() -> None:

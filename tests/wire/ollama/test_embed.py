@@ -47,7 +47,7 @@ def test_vectors_come_back_in_order() -> None:
     assert got == Embeddings(((1.0, 0.5), (0.25, -1.0)), "rnj-1", 4, ("user",))
 
 
-@pytest.mark.parametrize("count", [None, 0, -1, "4", True, 1.5])
+@pytest.mark.parametrize("count", [None, 0, -1, "4", True, 1.5, 2**64 - 1])
 def test_tokens_that_were_not_counted_are_unknown(count: Any) -> None:
     assert read({"embeddings": [[1.0]], "prompt_eval_count": count}, ask("a")).prompt_tokens is None
 

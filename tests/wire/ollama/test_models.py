@@ -24,7 +24,7 @@ def test_models_are_listed_with_where_they_run() -> None:
             "models": [
                 {"name": "rnj-1:latest", "modified_at": "2026-08-21T12:00:00.123456789+02:00"},
                 {"name": "kimi:cloud", "remote_host": "https://ollama.com:443", "remote_model": "kimi"},
-                *({"name": odd} for odd in (None, 7, "", "a\nb")),
+                *({"name": odd} for odd in (None, 7, "", "a\nb", "a\x7f", "x" * 513)),
                 "rubbish",
             ]
         }

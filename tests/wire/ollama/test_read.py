@@ -253,6 +253,7 @@ def test_an_answer_that_filled_the_window_says_so() -> None:
         ({"prompt_eval_count": 9}, (9, 2, 0), True),
         ({"prompt_eval_count": "9", "eval_count": True}, (10, 2, 0), True),
         ({"prompt_eval_count": -1, "eval_count": 4.5}, (10, 2, 0), True),
+        ({"prompt_eval_count": 2**64 - 1, "eval_count": 10**12 + 1}, (10, 2, 0), True),
     ],
 )
 def test_what_was_not_counted_is_estimated_and_says_so(
