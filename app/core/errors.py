@@ -164,7 +164,8 @@ class UpstreamRateLimited(GatewayError):
 class UpstreamFailed(GatewayError):
     """Every candidate failed; the message says what was tried."""
 
-    status, type, code, blame, client_may_retry = 502, "upstream_error", "upstream_failed", Blame.UPSTREAM, False
+    status, type, code, blame = 502, "upstream_error", "upstream_failed", Blame.UPSTREAM
+    client_may_retry: ClassVar[bool | None] = False
 
 
 class UpstreamStumbled(UpstreamFailed):
