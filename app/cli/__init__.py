@@ -7,13 +7,18 @@ import click
 
 from app import __version__
 from app.cli.check import check
+from app.cli.eval import evaluation
 from app.cli.keys import keys
 from app.cli.models import models
 from app.cli.serve import serve
 from app.cli.simulate import simulate
+from app.cli.train import train
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, commands=[serve, check, models, simulate, keys])
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    commands=[serve, check, models, simulate, keys, train, evaluation],
+)
 @click.version_option(__version__, prog_name="tierway")
 def main() -> None:
     """Tierway: an OpenAI-compatible gateway that sends each request to the cheapest model that can do it.
