@@ -24,7 +24,7 @@ TASKS: Final = (
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`score` is the calibrated complexity, 0 to 1: the probability that a small model is not enough. `gain` is the
-    probability that a strong model does better than a weak one, which is less where both fail; None where nobody said.
+    probability that a strong model does better than a weak one, which is less where both fail.
     `confidence` is the probability that the score is on the right side of the middle. `abstained`: it was unsure, and
     took the middle. `features` are what it looked at, for learners to come; `version` names the classifier."""
 
@@ -34,7 +34,7 @@ class Verdict:
     version: str
     abstained: bool = False
     features: tuple[float, ...] = ()
-    gain: float | None = None
+    gain: float = 0.0
     task_confidence: float = 1.0
 
     @property

@@ -29,7 +29,6 @@ PHRASE_REPEATS: Final = 4
 OWN: Final = "tierway"
 """The source of the rows that were written for this project."""
 _HERE: Final = Path(__file__).parent
-_TEST_NAMES: Final = ("sync", "upload", "cache", "parse", "retry", "login", "export", "quota")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +101,12 @@ def _everyday(texts: Mapping[str, Sequence[str]]) -> Iterator[Lesson]:
 
 
 def _phrases(texts: Mapping[str, Sequence[str]], draw: random.Random) -> Iterator[Lesson]:
-    """Each pattern with several of the things it can be about."""
-    things = texts["things"]
-    for task, patterns in texts.items():
-        for pattern in patterns if task != "things" else ():
-            fills = draw.sample(things, PHRASE_REPEATS) if "{" in pattern else [""]
-            for fill in fills:
-                text = pattern.replace("{thing}", fill).replace("{n}", draw.choice(_TEST_NAMES))
+    """Each pattern with several of the things and tests it can be about."""
+    things, tests = texts["things"], texts["tests"]
+    for task in TASKS:
+        for pattern in texts[task]:
+            for _ in range(PHRASE_REPEATS if "{" in pattern else 1):
+                text = pattern.replace("{thing}", draw.choice(things)).replace("{test}", draw.choice(tests))
                 yield Lesson(text[:1].upper() + text[1:], OWN, task=TASKS.index(task), task_weight=PHRASE_WEIGHT)
 
 

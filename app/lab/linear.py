@@ -41,13 +41,11 @@ class Bags:
 
     def times(self, values: Floats) -> Floats:
         """One number per row: the sum of the values of its terms."""
-        sums: Floats = self.weights * np.bincount(self.rows, weights=values[self.terms], minlength=len(self))
-        return sums
+        return self.weights * np.bincount(self.rows, values[self.terms], len(self)).astype(np.float64)
 
     def back(self, values: Floats) -> Floats:
         """One number per term: the sum over the rows that hold it."""
-        sums: Floats = np.bincount(self.terms, weights=(self.weights * values)[self.rows], minlength=self.width)
-        return sums
+        return np.bincount(self.terms, (self.weights * values)[self.rows], self.width).astype(np.float64)
 
     def only(self, chosen: Indices) -> Bags:
         """The chosen rows, in that order; each at most once."""

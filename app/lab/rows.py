@@ -132,7 +132,7 @@ def _rows(path: Path) -> Iterator[Row]:
         if line.strip():
             try:
                 row = _row(orjson.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, ArithmeticError) as error:
                 raise DataUnusable(f"{path}, line {number}: {error!r}") from error
             if row is not None:
                 yield row

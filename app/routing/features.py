@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from app.core.messages import MediaPart, Message, Part, TextPart, ToolResultPart, ToolUsePart
@@ -27,7 +28,7 @@ GIST_TAIL: Final = 200
 RECENT: Final = 8  # so many of the last tool results and calls are looked at
 _RAW_HALF: Final = 16_384  # searched for harness blocks
 _CLEAN_HALF: Final = 4_096  # searched for listings and dumps
-_DUMP_CHARS: Final = 1_500
+_DUMP_CHARS: Final = 4_000
 _LISTING_LINES: Final = 8
 _RESULT_HEAD: Final = 300
 
@@ -91,7 +92,10 @@ class Facts:
 
     def numbers(self) -> tuple[float, ...]:
         """In the order of the fields, for learners."""
-        return tuple(map(float, astuple(self)))
+        return tuple(map(float, _IN_ORDER(self)))
+
+
+_IN_ORDER: Final = attrgetter(*(field.name for field in fields(Facts)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+DEEPEST: Final = 8
+"""So that the answers of a tree fit in a byte."""
 _BATCH: Final = 1_024
 
 
@@ -29,7 +31,8 @@ class Forest:
 
     def __post_init__(self) -> None:
         trees, depth = self.questions.shape
-        if self.thresholds.shape != (trees, depth) or self.leaves.shape != (trees, 2**depth) or trees % len(self.bases):
+        fits = self.thresholds.shape == (trees, depth) and self.leaves.shape == (trees, 2**depth)
+        if not fits or trees % len(self.bases) or depth > DEEPEST:
             raise ValueError("the parts of the forest do not fit together")
 
     @classmethod
@@ -44,12 +47,11 @@ class Forest:
     def values(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """One row of values per row of numbers, a value for each forest."""
         trees, depth = self.questions.shape
-        bits = 1 << np.arange(depth)
+        bits = (1 << np.arange(depth)).astype(np.uint8)
         first = np.arange(trees) * 2**depth
-        table = self.leaves.ravel()
         values = np.empty((len(rows), len(self.bases)))
         for start in range(0, len(rows), _BATCH):
-            above = rows[start : start + _BATCH, self.questions] > self.thresholds
-            found = table[first + above @ bits]
+            above = rows[start : start + _BATCH].take(self.questions, axis=1) > self.thresholds
+            found = self.leaves.take(first + above.view(np.uint8) @ bits)
             values[start : start + _BATCH] = found.reshape(len(found), len(self.bases), -1).sum(axis=2)
         return self.bases + values

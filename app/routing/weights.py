@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I32": "<i4", "I16": "<i2", "U8": "|u1"}
+_DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I16": "<i2", "U8": "|u1"}
 _NAMES: Final = {np.dtype(code): name for name, code in _DTYPES.items()}
 _NOTES: Final = "__metadata__"
 _HEADER_MAX: Final = 1_048_576
