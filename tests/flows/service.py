@@ -56,7 +56,7 @@ class Service:
         lines = [orjson.loads(line) for line in self.log.getvalue().splitlines()]
         return [line for line in lines if line["event"] == event]
 
-    async def metric(self, name: str, **labels: str) -> float:
+    async def metric(self, name: str, /, **labels: str) -> float:
         """The sum of a metric's series that have these labels, as Prometheus would read them."""
         async with httpx2.AsyncClient() as client:
             text = (await client.get(f"{self.url}/metrics")).text
