@@ -43,7 +43,8 @@ class Excluded:
 class Plan:
     """`probability` is that with which the first candidate was chosen (below 1 where chance had a say); `arm` names the
     rollout arm the request is in; `trigger` what allowed a paid model in an emergency; `tokens` about how many were
-    taken to go in and to come out."""
+    taken to go in and to come out; `previous` the full id of the model that served the conversation before, where it is
+    among those that could."""
 
     candidates: tuple[Candidate, ...]
     strategy: str
@@ -53,6 +54,7 @@ class Plan:
     arm: str | None = None
     trigger: str | None = None
     tokens: tuple[int, int] | None = None
+    previous: str | None = None
 
     @property
     def tier(self) -> str | None:

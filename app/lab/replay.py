@@ -28,7 +28,6 @@ from app.routing.threshold import local_threshold
 NAMED: Final = "named"
 PRIVACY: Final = "privacy"
 IN_LOOP: Final = "keeps the tool loop's model"
-STICKY: Final = "keeps the conversation's model"
 EMERGENCY: Final = "emergency"
 BUSY: Final = "busy"
 
@@ -195,8 +194,7 @@ def _question(
     verdict = Verdict(
         decision.score or 0.0, decision.confidence or 0.0, decision.task_type or "general", decision.classifier or ""
     )
-    previous = next((each.model for each in considered if each.reason.startswith(STICKY)), None)
-    sticky = field_.index(previous)
+    sticky = field_.index(decision.previous)
     preferred = otherwise.prefer.get(verdict.task_type, ())
     places = [each.place for name in preferred for each in thrifty if name in (each.card.id, each.card.name)]
     side = side_of(verdict, rules, None if sticky is None else thrifty[sticky], decision.trigger)

@@ -57,7 +57,8 @@ class Tried:
 @dataclass(slots=True)
 class Decision:
     """`at` in seconds since 1970, UTC. `features` are what the classifier looked at: half-precision floats in base64.
-    `expected_in` and `expected_out` are the tokens that its estimates took for granted. `more_candidates` and
+    `expected_in` and `expected_out` are the tokens that its estimates took for granted; `previous` is the model that
+    served the conversation before, if it could serve this too. `more_candidates` and
     `more_excluded` count those for which there was no room. Without `model`, none was called."""
 
     request_id: str
@@ -73,6 +74,7 @@ class Decision:
     probability: float = 1.0
     arm: str | None = None
     trigger: str | None = None
+    previous: str | None = None
     score: float | None = None
     confidence: float | None = None
     task_type: str | None = None
@@ -149,6 +151,7 @@ def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Dec
         probability=plan.probability,
         arm=plan.arm,
         trigger=plan.trigger,
+        previous=_maybe(plan.previous),
         score=plan.score,
         confidence=None if verdict is None else verdict.confidence,
         task_type=None if verdict is None else verdict.task_type,

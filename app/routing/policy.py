@@ -118,7 +118,8 @@ def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], t
     chance = Chance(candidates, 1.0)
     if question.strategy == "adaptive" and question.verdict is not None and signals.previous is None:
         chance = explored(candidates, signals, rules)
-    return _plan(chance, question.strategy, left_out, rules, question.verdict, size, trigger)
+    previous = None if question.sticky is None else signals.previous
+    return _plan(chance, question.strategy, left_out, rules, question.verdict, size, trigger, previous)
 
 
 def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bool], question: Question) -> list[int]:
@@ -216,12 +217,13 @@ def _plan(
     verdict: Verdict | None,
     size: Size,
     trigger: str | None = None,
+    previous: str | None = None,
 ) -> Plan:
     candidates, probability = chance
     if all(candidate.card.local for candidate in candidates):
         trigger = None  # it allowed what nobody uses
     tokens = size.prompt, size.completion
-    made = Plan(tuple(candidates), strategy, left_out, verdict, probability, trigger=trigger, tokens=tokens)
+    made = Plan(tuple(candidates), strategy, left_out, verdict, probability, None, trigger, tokens, previous)
     return made if rules.fallback else alone(made)
 
 

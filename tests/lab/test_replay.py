@@ -157,10 +157,19 @@ def test_what_could_not_be_chosen_is_kept_and_said(more: dict[str, Any], why: st
 
 
 def test_a_conversation_keeps_its_model_unless_another_is_much_better() -> None:
-    sticky = replace(THREE[1], reason="keeps the conversation's model")
-    assert would(made((sticky, THREE[0], THREE[2])), strategy="cost") == [MEDIUM]
-    assert would(made((sticky, replace(THREE[2], success=0.92))), strategy="quality") == [MEDIUM]
-    assert would(made((sticky, replace(THREE[2], success=0.99))), strategy="quality") == [LARGE]
+    own = THREE[1]
+    assert would(made((own, THREE[0], THREE[2]), previous=MEDIUM), strategy="cost") == [MEDIUM]
+    assert would(made((own, replace(THREE[2], success=0.92)), previous=MEDIUM), strategy="quality") == [MEDIUM]
+    assert would(made((own, replace(THREE[2], success=0.99)), previous=MEDIUM), strategy="quality") == [LARGE]
+
+
+def test_the_conversations_model_counts_also_where_it_was_not_the_first_choice() -> None:
+    """Here one that is ill would have been; no reason of a candidate speaks of the conversation then."""
+    ill = replace(THREE[0], cost_nano=0, reason="cheapest that can do it; failing lately")
+    alike = [replace(THREE[1], model=model, reason="can do it too") for model in (MEDIUM, "gpu/other")]
+    candidates = (*alike, ill)
+    assert would(made(candidates, previous="gpu/other")) == ["gpu/other"]
+    assert again(made(candidates, previous=MEDIUM)).changed == 0
 
 
 @pytest.mark.parametrize("reason", ["can do it too; throttled", "emergency; local upstream gone; failing lately"])
