@@ -188,11 +188,24 @@ async def test_what_is_refused_is_recorded(service: Service, http: httpx2.AsyncC
     assert await service.metric("tierway_requests_total", status="400") == count + 2
 
 
+WITHOUT_EFFECT: Final = {
+    f"x-tierway-{name}": "1" for name in ("resumable", "cache", "continue", "context", "session-max-cost", "maxcost")
+}
+
+
 async def test_headers_without_effect_are_named(http: httpx2.AsyncClient) -> None:
     """A header that does nothing here is said to do nothing, instead of leaving somebody to believe in it."""
-    reply = await http.post(CHAT, content=GOOD, headers={"x-tierway-session": "new", "x-tierway-max-cost": "1"})
+    reply = await http.post(CHAT, content=GOOD, headers={"x-tierway-session": "new", **WITHOUT_EFFECT})
     assert reply.status_code == 200
-    assert {"x-tierway-session", "x-tierway-max-cost"} <= set(reply.headers["x-tierway-ignored"].split(", "))
+    assert set(reply.headers["x-tierway-ignored"].split(", ")) == {"x-tierway-session", *WITHOUT_EFFECT}
+
+
+async def test_headers_with_effect_are_not_named(http: httpx2.AsyncClient) -> None:
+    """A session of one's own keeps its model, and a limit is kept: a model of unknown price is not asked under one."""
+    reply = await http.post(CHAT, content=GOOD, headers={"x-tierway-session": "mine"})
+    assert reply.status_code == 200 and "x-tierway-ignored" not in reply.headers
+    limited = await http.post(CHAT, content=GOOD, headers={"x-tierway-max-cost": "1"})
+    assert error_of(limited) == (429, "budget_exceeded", "x-tierway-max-cost")
 
 
 async def test_what_operators_look_at(http: httpx2.AsyncClient) -> None:
