@@ -22,7 +22,12 @@ from app.routing.weights import WeightsUnusable, read_weights
 
 @click.group(name="eval")
 def evaluation() -> None:
-    """Measure what was learned from data."""
+    """Measure what was learned from data.
+
+    \b
+    Example:
+      tierway eval router --data heldout.jsonl.gz
+    """
 
 
 @evaluation.command()

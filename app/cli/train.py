@@ -15,7 +15,12 @@ from app.routing.classifier import SHIPPED
 
 @click.group()
 def train() -> None:
-    """Train what is learned from data."""
+    """Train what is learned from data.
+
+    \b
+    Example:
+      tierway train router --data ./data --out router.safetensors
+    """
 
 
 @train.command()
