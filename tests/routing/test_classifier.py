@@ -1,8 +1,7 @@
-"""The shipped classifier: what it says of ordinary requests, when it holds back, and that it is quick and harmless."""
+"""The shipped classifier: what it says of ordinary requests, when it holds back, and that it is harmless."""
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import replace
 from functools import cache
@@ -145,14 +144,3 @@ def test_weights_of_another_version_are_refused() -> None:
         Classifier(replace(weights, arrays={**weights.arrays, "bias": np.zeros(3, dtype=np.float32)}))
     with pytest.raises(WeightsUnusable):
         Classifier(replace(weights, notes={**weights.notes, "calibration": {"slope": 1}}))
-
-
-def test_classification_is_quick() -> None:
-    """It is paid by every request. The bound is generous, because test machines are shared; `bench/` has the figures."""
-    prompt = "Write a function that merges two sorted lists and keeps the order of equal elements. " * 2
-    for _ in range(20):
-        judge(prompt)
-    start = time.process_time()
-    for _ in range(200):
-        judge(prompt)
-    assert (time.process_time() - start) / 200 < 0.001
