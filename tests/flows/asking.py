@@ -58,9 +58,11 @@ class Asking:
     async def chat(
         self, said: str | list[dict[str, Any]] = "Hello", model: str = "auto", *, stream: bool = False, **more: Any
     ) -> Reply:
-        """`more` are fields of the body, or headers of ours by their last words (`max_cost`, `session`)."""
+        """`more` are fields of the body, or headers of ours by their last words (`max_cost`, `session`), or a `key`."""
         names = ("max_cost", "session", "strategy", "agent")
         headers = {f"x-tierway-{name.replace('_', '-')}": str(more.pop(name)) for name in names if name in more}
+        if "key" in more:
+            headers["authorization"] = f"Bearer {more.pop('key')}"
         messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
         body = {"model": model, "messages": messages, "stream": stream, **more}
         reply = await self._http.post("/v1/chat/completions", json=body, headers=headers)
