@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx2
 import orjson
 
 from app.core.clock import SystemClock
-from tests.flows.service import Service
+from app.simulator.server import simulate
+from app.simulator.simulated import Simulated
+from tests.flows.service import MODELS, Service, gateway, upstream
 
 ADMIN_KEY: Final = "the-admin-key-of-this-test"
 ADMIN: Final = {"TIERWAY_ADMIN_KEY": ADMIN_KEY}
@@ -54,9 +58,11 @@ class Asking:
     async def chat(
         self, said: str | list[dict[str, Any]] = "Hello", model: str = "auto", *, stream: bool = False, **more: Any
     ) -> Reply:
-        """`more` are fields of the body, or headers of ours by their last words (`max_cost`, `session`)."""
+        """`more` are fields of the body, or headers of ours by their last words (`max_cost`, `session`), or a `key`."""
         names = ("max_cost", "session", "strategy", "agent")
         headers = {f"x-tierway-{name.replace('_', '-')}": str(more.pop(name)) for name in names if name in more}
+        if "key" in more:
+            headers["authorization"] = f"Bearer {more.pop('key')}"
         messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
         body = {"model": model, "messages": messages, "stream": stream, **more}
         reply = await self._http.post("/v1/chat/completions", json=body, headers=headers)
@@ -77,6 +83,19 @@ class Asking:
         assert reply.status_code == status, reply.text
         found: dict[str, Any] = reply.json()
         return found
+
+    async def decision(self, request_id: str) -> dict[str, Any]:
+        """What is remembered of a request; it is written down a moment after its answer."""
+        headers, found = {"authorization": f"Bearer {ADMIN_KEY}"}, list[dict[str, Any]]()
+
+        async def is_there() -> bool:
+            reply = await self._http.get(f"/admin/decisions/{request_id}", headers=headers)
+            assert reply.status_code in (200, 404), reply.text
+            found.append(reply.json())
+            return reply.status_code == 200
+
+        await within(2, is_there, "the decision is written down")
+        return found[-1]
 
     async def upstream(self, name: str) -> dict[str, Any]:
         """What this gateway sees of one of its upstreams."""
@@ -101,6 +120,33 @@ async def within(seconds: float, true: Callable[[], Awaitable[bool]], what: str)
         assert clock.monotonic() < begun + seconds, f"not within {seconds} s: {what}"
         await asyncio.sleep(0.02)
     return clock.monotonic() - begun
+
+
+Replica = tuple[Service, Asking]
+
+
+@contextlib.asynccontextmanager
+async def replicas(
+    folder: Path,
+    count: int = 1,
+    kinds: Sequence[str] = ("ollama", "vllm", "anthropic"),
+    sims: Mapping[str, Simulated] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **config: Any,
+) -> AsyncIterator[list[Replica]]:
+    """So many gateways with one store over one simulated server of each kind, in this order of preference. `settings`
+    are those of each upstream."""
+    async with contextlib.AsyncExitStack() as stack:
+        if sims is None:
+            sims = {kind: await stack.enter_async_context(simulate(kind)) for kind in kinds}
+        upstreams = {kind: upstream(sim, **{"max_concurrency": 64, **(settings or {})}) for kind, sim in sims.items()}
+        options: dict[str, Any] = {"models": {MODELS[kind]: ANY for kind in kinds}, **config}
+        options["environ"] = {"ANTHROPIC_API_KEY": "k", **ADMIN, **options.get("environ", {})}
+        found = []
+        for _ in range(count):
+            service = await stack.enter_async_context(gateway(folder, upstreams, sims, **options))
+            found.append((service, await stack.enter_async_context(Asking(service))))
+        yield found
 
 
 class Load:

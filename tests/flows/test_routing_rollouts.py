@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.simulator.server import simulate
-from tests.flows.asking import ADMIN, ANY, Asking, Reply, within
-from tests.flows.service import MODELS, Service, gateway, upstream
+from tests.flows.asking import Asking, Replica, Reply, replicas, within
+from tests.flows.service import MODELS, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
-KINDS = ("ollama", "vllm", "anthropic")
 CONTROL, TREATMENT = MODELS["ollama"], MODELS["vllm"]
 CANARY = {"kind": "canary", "share": "20%", "to": {"model": TREATMENT}}
 MOST = 1_200  # requests in a minute of 20 a second
 AT_ONCE = 8
-
-Replica = tuple[Service, Asking]
-
-
-@contextlib.asynccontextmanager
-async def replicas(folder: Path, count: int, environ: dict[str, str] | None = None) -> AsyncIterator[list[Replica]]:
-    """So many gateways with one store over the same upstreams."""
-    async with contextlib.AsyncExitStack() as stack:
-        sims = {kind: await stack.enter_async_context(simulate(kind)) for kind in KINDS}
-        upstreams = {kind: upstream(sim, max_concurrency=64) for kind, sim in sims.items()}
-        options: Any = {
-            "environ": {"ANTHROPIC_API_KEY": "k", **ADMIN, **(environ or {})},
-            "models": {MODELS[kind]: ANY for kind in KINDS},
-        }
-        found = []
-        for _ in range(count):
-            service = await stack.enter_async_context(gateway(folder, upstreams, sims, **options))
-            found.append((service, await stack.enter_async_context(Asking(service))))
-        yield found
 
 
 async def ask_all(found: Sequence[Replica], sessions: Sequence[str]) -> dict[str, Reply]:
@@ -121,7 +99,7 @@ async def test_a_canary_as_good_as_control_stays(tmp_path: Path) -> None:
 
 async def test_what_no_rollout_can_be_is_refused(tmp_path: Path) -> None:
     """A rollout to a model that is not there would be one to nowhere, and a misspelt field one without a rollback."""
-    async with replicas(tmp_path, 1) as [(_, asking)]:
+    async with replicas(tmp_path) as [(_, asking)]:
         for wrong in (
             {"to": {"model": "vllm/sim-medim"}},
             {"to": {"model": "auto"}},
@@ -140,7 +118,7 @@ SHADOW = {"kind": "shadow", "share": "100%", "to": {"model": MODELS["anthropic"]
 async def test_a_shadow_repeats_and_never_shows(tmp_path: Path) -> None:
     """What a model would have said is asked of it after the answer, and compared: no client sees its words, its price
     or its failures. What must stay local has no shadow elsewhere."""
-    async with replicas(tmp_path, 1, {"FEATURE_SHADOW": "true"}) as [(service, asking)]:
+    async with replicas(tmp_path, environ={"FEATURE_SHADOW": "true"}) as [(service, asking)]:
         sim = service.sims["anthropic"]
         await asking.admin("PUT", "rollouts/cloud", SHADOW)
         private = [await asking.chat("Mine", "auto:privacy"), await asking.chat("Mine", strategy="privacy")]
