@@ -42,7 +42,7 @@ class Desk:
 
     async def settled(self) -> None:
         """Everything that was put aside is written."""
-        await self.tasks.drain(5.0)
+        await self.tasks.drain(30.0)
 
 
 def desk_of(store: Store) -> Desk:

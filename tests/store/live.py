@@ -52,7 +52,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 async def store(valkey: Path) -> AsyncIterator[Store]:
     """An open store on an empty server."""
-    store = Store(Address(path=str(valkey)))
+    store = Store(Address(path=str(valkey)), timeout=10.0)
     await store.open()
     await store.call("FLUSHALL")
     await store._check_layout()
