@@ -100,7 +100,7 @@ def _routing(part: Report, left_out: Report) -> Iterator[str]:
         scores = [left["score"] for left in left_out.values()]
         yield ""
         yield f"Mean of left out: gain {sum(gains) / len(gains):.3f}, score {sum(scores) / len(scores):.3f}."
-    yield from _control("area at equal cost, mean over suites", part["control"])
+    yield from _control("part of the whole gap that is won, at equal cost", part["control"])
 
 
 def _tier(part: Report) -> Iterator[str]:

@@ -27,7 +27,7 @@ GAIN_PART: Final = 0.2
 DIFFICULTY_PART: Final = 0.9
 """How much of a row's distance from its suite's mean follows the gain, and how much the difficulty."""
 ROUTING_WEIGHT: Final = 0.4
-EVERYDAY_WEIGHT: Final = 3.0
+EVERYDAY_WEIGHT: Final = 6.0
 PHRASE_WEIGHT: Final = 0.5
 PHRASE_REPEATS: Final = 4
 OWN: Final = "tierway"

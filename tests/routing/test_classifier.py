@@ -53,8 +53,9 @@ def test_task_types_of_short_requests_and_word_traps() -> None:
 
 
 def test_clear_cut_requests_keep_their_order() -> None:
-    """What anyone would call simple must not go to the dearest model, nor a consensus proof to the smallest."""
-    bounds = {"simple": (0.0, 0.25), "medium": (0.2, 0.65), "complex": (0.55, 1.0)}
+    """What anyone would call simple must not go to the dearest model, nor a consensus proof to the smallest. The bounds
+    are the tier, and the ranges of middling and large models where nobody said otherwise."""
+    bounds = {"simple": (0.0, 0.25), "medium": (0.2, 0.7), "complex": (0.6, 1.0)}
     inside = defaultdict(list)
     for row in rows("clear_cut.jsonl"):
         low, high = bounds[row["class"]]
@@ -147,7 +148,7 @@ def test_weights_of_another_version_are_refused() -> None:
 
 
 def test_classification_is_quick() -> None:
-    """It is paid by every request. The bound is generous, because test machines are shared; `bench/` has the figures."""
+    """Every request pays for it. The bound is generous, because test machines are shared."""
     prompt = "Write a function that merges two sorted lists and keeps the order of equal elements. " * 2
     for _ in range(20):
         judge(prompt)
