@@ -12,7 +12,8 @@ import orjson
 
 from app.cli.options import JSON_OPTION, fail
 from app.lab import card
-from app.lab.evaluate import evaluate
+from app.lab.card import figure, shown
+from app.lab.evaluate import evaluate, judge
 from app.lab.plots import calibration_lines, calibration_png
 from app.lab.rows import DataUnusable, read_rows
 from app.lab.train import built_in_embedder, unseen
@@ -68,7 +69,7 @@ def router(
         click.echo(f"{len(rows)} rows, {len(rows) - len(fresh)} of them used in training and left out", err=True)
         report = found.notes.get("figures")
         if len(fresh) >= len(rows) / 2:
-            report = evaluate(classifier, built_in_embedder(), fresh, seed)
+            report = evaluate(judge(classifier, built_in_embedder(), fresh), classifier.version, seed)
     except (DataUnusable, WeightsUnusable, ValueError) as error:
         fail(str(error), status=2)
     if report is None:
@@ -91,29 +92,26 @@ def _shown(report: dict[str, Any], notes: Mapping[str, Any], as_card: bool, as_d
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     """The figures for people."""
-    yield f"version {report['version']}, abstained on {report['abstained']:.1%}"
+    yield f"figures {report['version']}, abstained on {report['abstained']:.1%}"
     if "routing" in report:
         yield f"\n{'suite':<15} {'rows':>5}  {'APGR [95 %]':<21} {'CPT50':>6} {'CPT80':>6} {'length':>7} {'oracle':>7}"
         for suite, found in report["routing"]["suites"].items():
             yield (
-                f"{suite:<15} {found['apgr']['rows']:>5}  {_figure(found['apgr'])} {found['cpt50']:>6.1%}"
-                f" {found['cpt80']:>6.1%} {found['apgr_length']:>7.3f} {found['apgr_ideal']:>7.2f}"
+                f"{suite:<15} {found['apgr']['rows']:>5}  {figure(found['apgr'])} {shown(found['cpt50'], '.1%'):>6}"
+                f" {shown(found['cpt80'], '.1%'):>6} {shown(found['apgr_length']):>7}"
+                f" {shown(found['apgr_ideal'], '.2f'):>7}"
             )
         yield _control(report["routing"]["control"])
     if "tier" in report:
-        yield f"\ntier: two-way {_figure(report['tier']['two_way'])}, AUC {_figure(report['tier']['auc'])}"
-        yield f"      exact {_figure(report['tier']['accuracy'])}"
+        yield f"\ntier: two-way {figure(report['tier']['two_way'])}, AUC {figure(report['tier']['auc'])}"
+        yield f"      exact {figure(report['tier']['accuracy'])}"
         yield from calibration_lines(report["tier"]["calibration"])
         yield _control(report["tier"]["control"])
     if "task" in report:
-        yield f"\ntask: {_figure(report['task']['accuracy'])}"
+        yield f"\ntask: {figure(report['task']['accuracy'])}"
         for name, found in {**report["task"]["kinds"], **report["task"]["tasks"]}.items():
-            yield f"  {name:<18} {found['rows']:>5}  {_figure(found)}"
+            yield f"  {name:<18} {found['rows']:>5}  {figure(found)}"
         yield _control(report["task"]["control"])
-
-
-def _figure(found: Mapping[str, Any]) -> str:
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def _control(control: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@ figures of an evaluation and the notes in the weights, so that it cannot say any
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -32,8 +33,8 @@ def model_card(report: Report, notes: Report) -> str:
 def _head(report: Report, notes: Report) -> Iterator[str]:
     if report is notes.get("figures"):
         measured = (
-            "They are of a classifier fitted on the `train` rows and measured on `dev`. The weights that ship are"
-            " fitted on both, with the same settings and the calibration of the first."
+            "They are of five fits, each measured on the fifth of the rows that it has not seen. The weights that ship"
+            " are fitted on all rows that may be used, with the same settings and the calibration of the five."
         )
     else:
         measured = "They are of the weights that ship, on rows that were not used to fit them."
@@ -80,25 +81,26 @@ def _routing(part: Report, left_out: Report) -> Iterator[str]:
         "",
         "APGR of the rows ordered by the gain: 0.5 is chance, more than 1 is possible. *By score*: ordered by the"
         " complexity score instead. *Left out*: the same training without any row of the suite, measured on all its"
-        " rows, by gain and by score; this is what to expect on prompts of a kind never seen.",
+        " rows, by gain and by score; this is what to expect on prompts of a kind never seen. *Never in*: no row of the"
+        " suite is ever used for training.",
         "",
         "| suite | rows | APGR (95 %) | CPT 50 % / 80 % | by score | left out | prompt length | oracle |",
         "|---|--:|---|---|---|---|---|---|",
     )
     for suite, found in part["suites"].items():
         left = left_out.get(suite)
-        travelled = "-" if left is None else f"{left['gain']:.3f}, {left['score']:.3f}"
+        travelled = "never in" if left is None else f"{shown(left['gain'])}, {shown(left['score'])}"
         yield (
-            f"| {suite} | {found['apgr']['rows']} | {_figure(found['apgr'])}"
-            f" | {found['cpt50']:.0%} / {found['cpt80']:.0%} | {found['apgr_score']:.3f} | {travelled}"
-            f" | {found['apgr_length']:.3f} | {found['apgr_ideal']:.2f} |"
+            f"| {suite} | {found['apgr']['rows']} | {figure(found['apgr'])}"
+            f" | {shown(found['cpt50'], '.0%')} / {shown(found['cpt80'], '.0%')} | {shown(found['apgr_score'])}"
+            f" | {travelled} | {shown(found['apgr_length'])} | {shown(found['apgr_ideal'], '.2f')} |"
         )
     if left_out:
         gains = [left["gain"] for left in left_out.values()]
         scores = [left["score"] for left in left_out.values()]
         yield ""
         yield f"Mean of left out: gain {sum(gains) / len(gains):.3f}, score {sum(scores) / len(scores):.3f}."
-    yield from _control("area at equal cost, mean over suites", part["control"])
+    yield from _control("part of the whole gap that is won, at equal cost", part["control"])
 
 
 def _tier(part: Report) -> Iterator[str]:
@@ -107,12 +109,12 @@ def _tier(part: Report) -> Iterator[str]:
         "",
         "| | |",
         "|---|---|",
-        f"| two-way accuracy (is a small model enough?) | {_figure(part['two_way'])} |",
-        f"| AUC of the same | {_figure(part['auc'])} |",
-        f"| exact tier of four | {_figure(part['accuracy'])} |",
+        f"| two-way accuracy (is a small model enough?) | {figure(part['two_way'])} |",
+        f"| AUC of the same | {figure(part['auc'])} |",
+        f"| exact tier of four | {figure(part['accuracy'])} |",
         "",
         "Within the sources: "
-        + ", ".join(f"{name} {found['auc']:.2f} ({found['rows']})" for name, found in part["sources"].items())
+        + ", ".join(f"{name} {shown(found['auc'], '.2f')} ({found['rows']})" for name, found in part["sources"].items())
         + " (AUC, rows).",
         "",
         "| score said | seen | rows |",
@@ -125,10 +127,10 @@ def _tier(part: Report) -> Iterator[str]:
 
 def _task(part: Report) -> Iterator[str]:
     yield from ("## What kind of work", "", "| | rows | accuracy (95 %) |", "|---|--:|---|")
-    yield f"| all | {part['accuracy']['rows']} | {_figure(part['accuracy'])} |"
+    yield f"| all | {part['accuracy']['rows']} | {figure(part['accuracy'])} |"
     for group in ("kinds", "tasks"):
         for name, found in part[group].items():
-            yield f"| {name} | {found['rows']} | {_figure(found)} |"
+            yield f"| {name} | {found['rows']} | {figure(found)} |"
     yield from _control("accuracy", part["control"])
 
 
@@ -148,5 +150,10 @@ def _limits() -> Iterator[str]:
         yield f"- {limit}"
 
 
-def _figure(found: Report) -> str:
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+def figure(found: Report) -> str:
+    return f"{shown(found['value'])} [{shown(found['low'])}, {shown(found['high'])}]"
+
+
+def shown(value: float | None, form: str = ".3f") -> str:
+    """A number for people; what could not be measured is a dash and never a zero."""
+    return "-" if value is None or math.isnan(value) else format(value, form)

@@ -43,7 +43,8 @@ def costs(prompts: Sequence[str]) -> Floats:
 
 
 def routing_control(suites: Mapping[str, tuple[Floats, Floats, Floats]], seed: int, draws: int = DRAWS) -> Against:
-    """Over the suites' scores, gains and costs: mean area under the part of the gap that is won, by share of cost."""
+    """Over the suites' scores, gains and costs: the part of the whole gap that is won, averaged over shares of cost.
+    Suites count by the gap they hold, so that a small one without any does not drown the others in noise."""
     random = np.random.default_rng(seed)
     curves = [(Curve(*parts), parts) for parts in suites.values()]
     router, control = [], []
@@ -51,11 +52,16 @@ def routing_control(suites: Mapping[str, tuple[Floats, Floats, Floats]], seed: i
         ours, theirs = [], []
         for curve, (scores, gains, spent) in curves:
             counts = _drawn(random, len(scores))
-            ours.append(curve.area(counts))
-            theirs.append(Curve(random.permutation(scores), gains, spent).area(counts))
-        router.append(np.mean(ours))
-        control.append(np.mean(theirs))
-    return _against(float(np.mean([curve.area() for curve, _ in curves])), np.array(router), np.array(control))
+            ours.append(curve.won(counts))
+            theirs.append(Curve(random.permutation(scores), gains, spent).won(counts))
+        router.append(_part(ours))
+        control.append(_part(theirs))
+    return _against(_part([curve.won() for curve, _ in curves]), np.array(router), np.array(control))
+
+
+def _part(won: Sequence[tuple[float, float]]) -> float:
+    total = sum(whole for _, whole in won)
+    return sum(part for part, _ in won) / total if total else float("nan")
 
 
 def decision_control(guesses: NDArray[Any], truths: NDArray[Any], seed: int, draws: int = DRAWS) -> Against:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,47 +19,61 @@ from app.routing.features import asked_text
 
 Floats = NDArray[np.float64]
 Report = dict[str, Any]
+R = TypeVar("R", RoutingRow, TierRow, TaskRow)
 
 BINS: Final = 10
 HARD: Final = 2
 """The first tier for which a small model is not enough."""
 
 
-def judged(classifier: Classifier, embedder: StaticEmbedder | None, prompts: Iterable[str]) -> list[Verdict]:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows, each with the verdict on its prompt."""
+
+    routing: tuple[tuple[RoutingRow, Verdict], ...] = ()
+    tier: tuple[tuple[TierRow, Verdict], ...] = ()
+    task: tuple[tuple[TaskRow, Verdict], ...] = ()
+
+    def __add__(self, other: Judged) -> Judged:
+        return Judged(self.routing + other.routing, self.tier + other.tier, self.task + other.task)
+
+
+def verdicts(classifier: Classifier, embedder: StaticEmbedder | None, prompts: Iterable[str]) -> list[Verdict]:
     asks = [asked_text(prompt) for prompt in prompts]
     if embedder is None:
         return [classifier.judge(ask) for ask in asks]
-    return [
-        classifier.judge(ask, vector) for ask, vector in zip(asks, embedder.embed([a.gist for a in asks]), strict=True)
-    ]
+    vectors = embedder.embed([ask.gist for ask in asks])
+    return [classifier.judge(ask, vector) for ask, vector in zip(asks, vectors, strict=True)]
 
 
-def evaluate(classifier: Classifier, embedder: StaticEmbedder | None, rows: Rows, seed: int = 0) -> Report:
+def judge(classifier: Classifier, embedder: StaticEmbedder | None, rows: Rows) -> Judged:
+    def paired(members: Sequence[R]) -> tuple[tuple[R, Verdict], ...]:
+        return tuple(zip(members, verdicts(classifier, embedder, [row.prompt for row in members]), strict=True))
+
+    return Judged(paired(rows.routing), paired(rows.tier), paired(rows.task))
+
+
+def evaluate(judged: Judged, version: str, seed: int = 0) -> Report:
     """Every figure there are rows for, as plain data. Raises ValueError when there are no rows."""
-    if not len(rows):
+    everyone = [verdict.abstained for kind in (judged.routing, judged.tier, judged.task) for _, verdict in kind]
+    if not everyone:
         raise ValueError("There are no labelled rows to measure on.")
-    report: Report = {"version": classifier.version, "abstained": 0.0}
-    abstained: list[bool] = []
-    parts: tuple[tuple[str, Sequence[Any], Callable[..., Report]], ...] = (
-        ("routing", rows.routing, _routing),
-        ("tier", rows.tier, _tier),
-        ("task", rows.task, _task),
-    )
-    for name, members, measure in parts:
-        if members:
-            verdicts = judged(classifier, embedder, [row.prompt for row in members])
-            abstained += [verdict.abstained for verdict in verdicts]
-            report[name] = measure(members, verdicts, seed)
-    report["abstained"] = share(np.array(abstained))
-    report["better"] = all(report[name]["control"]["better"] for name, members, _ in parts if members)
-    return report
+    parts: Report = {}
+    if judged.routing:
+        parts["routing"] = _routing(judged.routing, seed)
+    if judged.tier:
+        parts["tier"] = _tier(judged.tier, seed)
+    if judged.task:
+        parts["task"] = _task(judged.task, seed)
+    better = all(part["control"]["better"] for part in parts.values())
+    return {"version": version, "abstained": share(np.array(everyone)), "better": better, **parts}
 
 
-def _routing(rows: Sequence[RoutingRow], verdicts: Sequence[Verdict], seed: int) -> Report:
+def _routing(judged: Sequence[tuple[RoutingRow, Verdict]], seed: int) -> Report:
     suites: Report = {}
     parts: dict[str, tuple[Floats, Floats, Floats]] = {}
-    for suite in sorted({row.suite for row in rows}):
-        own = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if row.suite == suite]
+    for suite in sorted({row.suite for row, _ in judged}):
+        own = [(row, verdict) for row, verdict in judged if row.suite == suite]
         gains = np.array([row.strong - row.weak for row, _ in own])
         scores = np.array([verdict.gain for _, verdict in own])
         curve = Curve(scores, gains)
@@ -77,15 +91,15 @@ def _routing(rows: Sequence[RoutingRow], verdicts: Sequence[Verdict], seed: int)
     return {"suites": suites, "control": _plain(routing_control(parts, seed))}
 
 
-def _tier(rows: Sequence[TierRow], verdicts: Sequence[Verdict], seed: int) -> Report:
-    scores = np.array([verdict.score for verdict in verdicts])
-    tiers = np.array([row.tier for row in rows])
+def _tier(judged: Sequence[tuple[TierRow, Verdict]], seed: int) -> Report:
+    scores = np.array([verdict.score for _, verdict in judged])
+    tiers = np.array([row.tier for row, _ in judged])
     hard, guess = tiers >= HARD, scores >= MIDDLE
-    exact = np.array([TIER_NAMES.index(verdict.tier) for verdict in verdicts]) == tiers
-    sources = np.array([row.source for row in rows])
+    exact = np.array([TIER_NAMES.index(verdict.tier) for _, verdict in judged]) == tiers
+    sources = np.array([row.source for row, _ in judged])
     return {
         "two_way": _shared(hard == guess, seed),
-        "auc": asdict(figure(lambda counts: auc(scores, hard, counts), len(rows), seed)),
+        "auc": asdict(figure(lambda counts: auc(scores, hard, counts), len(judged), seed)),
         "accuracy": _shared(exact, seed),
         "sources": {
             source: {
@@ -99,10 +113,10 @@ def _tier(rows: Sequence[TierRow], verdicts: Sequence[Verdict], seed: int) -> Re
     }
 
 
-def _task(rows: Sequence[TaskRow], verdicts: Sequence[Verdict], seed: int) -> Report:
-    truths = np.array([row.task for row in rows])
-    guesses = np.array([verdict.task_type for verdict in verdicts])
-    kinds = np.array([row.kind for row in rows])
+def _task(judged: Sequence[tuple[TaskRow, Verdict]], seed: int) -> Report:
+    truths = np.array([row.task for row, _ in judged])
+    guesses = np.array([verdict.task_type for _, verdict in judged])
+    kinds = np.array([row.kind for row, _ in judged])
     right = truths == guesses
 
     def groups(labels: NDArray[Any]) -> Report:

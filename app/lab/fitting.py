@@ -36,7 +36,8 @@ COMMON: Final = 5  # a word must stand in so many texts to be known
 COMMON_IN_TASKS: Final = 2  # and a word or pair of words in so many of those that teach task types
 TEXT_PENALTY: Final = 5.0
 TASK_PENALTY: Final = 0.5
-_SAME_CHARS: Final = 200  # prompts that begin alike are kept in one fold
+_OTHER_FOLDS: Final = 1  # other folds than those that figures are measured in
+SAME_CHARS: Final = 200  # prompts that begin alike are kept in one fold
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,9 @@ def fit(lessons: Sequence[Lesson], prepared: Prepared, recipe: Recipe, say: Say)
     vocabulary = _vocabulary(lessons, prepared)
     row_of = {term: row for row, term in enumerate(vocabulary)}
     bags = Bags.of([sorted(row_of[term] for term in terms if term in row_of) for terms in prepared.terms], len(row_of))
-    folds = np.array([zlib.crc32(lesson.prompt[:_SAME_CHARS].encode("utf-8", "replace")) % FOLDS for lesson in lessons])
+    folds = np.array(
+        [zlib.crc32(lesson.prompt[:SAME_CHARS].encode("utf-8", "replace"), _OTHER_FOLDS) % FOLDS for lesson in lessons]
+    )
     lines: list[Line] = []
     judged = []
     for head in TEXT_HEADS:
@@ -105,6 +108,10 @@ def fit(lessons: Sequence[Lesson], prepared: Prepared, recipe: Recipe, say: Say)
     arrays["thresholds"] = forest.thresholds
     arrays["leaves"] = forest.leaves.astype(np.float16)
     return Weights(arrays, {"version": f"{FORMAT}-{_digest(arrays)}"})
+
+
+def _fold(prompt: str) -> int:
+    return zlib.crc32(prompt[:SAME_CHARS].encode("utf-8", "replace"), _OTHER_FOLDS) % FOLDS
 
 
 def _targets(lessons: Sequence[Lesson], head: str) -> tuple[Floats, Floats]:

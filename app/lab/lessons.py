@@ -2,8 +2,8 @@
 
 `level` is how hard a request is: 0 for what every model can do, 1 for what only strong ones can. `gain` is how much
 better a strong model answered than a weak one. Both are compared within a suite, because the models, the graders and
-so the averages differ from suite to suite. Where a suite's outcomes are all that is known (MMLU), its levels follow
-the gain, which is what a router can win; elsewhere mostly difficulty, which travels better to prompts of other kinds.
+so the averages differ from suite to suite. The level follows mostly difficulty, which travels to prompts of other
+kinds; the gain follows what can be won on a suite, of which much is how its two models and its grader behave.
 """
 
 from __future__ import annotations
@@ -19,29 +19,20 @@ import yaml
 from app.core.verdict import TASKS, TIER_NAMES
 from app.lab.rows import RoutingRow, Rows, TaskRow, TierRow
 
-TIER_LEVELS: Final = (0.0, 0.15, 0.85, 1.0)
+TIER_LEVELS: Final = (0.0, 0.1, 0.9, 1.0)
 EVERYDAY_LEVELS: Final = (0.0, 0.35, 0.75, 1.0)
-SUITE_LEVEL: Final = 0.5
-ROUTING_WEIGHT: Final = 0.7
-EVERYDAY_WEIGHT: Final = 3.0
+SUITE_LEVELS: Final[Mapping[str, float]] = {"mmlu": 0.35}
+USUAL_LEVEL: Final = 0.5
+GAIN_PART: Final = 0.2
+DIFFICULTY_PART: Final = 0.9
+"""How much of a row's distance from its suite's mean follows the gain, and how much the difficulty."""
+ROUTING_WEIGHT: Final = 0.4
+EVERYDAY_WEIGHT: Final = 6.0
 PHRASE_WEIGHT: Final = 0.5
 PHRASE_REPEATS: Final = 4
 OWN: Final = "tierway"
 """The source of the rows that were written for this project."""
 _HERE: Final = Path(__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Blend:
-    """A suite's level: where it lies, and how much of it follows the gain and how much the difficulty."""
-
-    level: float
-    gain: float
-    difficulty: float
-
-
-BLENDS: Final[Mapping[str, Blend]] = {"mmlu": Blend(0.35, 1.5, 0.5), "mmlu_pro": Blend(0.5, 0.5, 0.8)}
-OTHER_BLEND: Final = Blend(SUITE_LEVEL, 0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +63,12 @@ def lessons_of(rows: Rows, seed: int) -> list[Lesson]:
 def _from_routing(rows: Sequence[RoutingRow]) -> Iterator[Lesson]:
     for suite in sorted({row.suite for row in rows}):
         members = [row for row in rows if row.suite == suite]
-        blend = BLENDS.get(suite, OTHER_BLEND)
+        suite_level = SUITE_LEVELS.get(suite, USUAL_LEVEL)
         usual_gain = _mean(row.strong - row.weak for row in members)
         usual_difficulty = _mean(map(_difficulty, members))
         for row in members:
             gain = row.strong - row.weak - usual_gain
-            level = blend.level + blend.gain * gain + blend.difficulty * (_difficulty(row) - usual_difficulty)
+            level = suite_level + GAIN_PART * gain + DIFFICULTY_PART * (_difficulty(row) - usual_difficulty)
             yield Lesson(row.prompt, suite, level, ROUTING_WEIGHT, gain, 1.0)
 
 

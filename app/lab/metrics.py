@@ -45,13 +45,16 @@ class Curve:
 
     def area(self, counts: Floats | None = None) -> float:
         """APGR; `counts` says how often each row is drawn, for resampling."""
+        won, total = self.won(counts)
+        return won / total if total else _NOTHING
+
+    def won(self, counts: Floats | None = None) -> tuple[float, float]:
+        """The mean gain over all shares of cost, and the gain when all is spent; both summed over the rows."""
         gains, costs = self._grouped(counts)
-        total, spent = gains.sum(), costs.sum()
-        if total == 0 or spent == 0:
-            return _NOTHING
-        won = gains.cumsum() / total
-        before = won - gains / total
-        return float(((won + before) / 2 * costs).sum() / spent)
+        spent = costs.sum()
+        if spent == 0:
+            return 0.0, 0.0
+        return float(((gains.cumsum() - gains / 2) * costs).sum() / spent), float(gains.sum())
 
     def share_for(self, part: float) -> float:
         """CPT: the smallest share of strong calls that wins this part of the gap."""

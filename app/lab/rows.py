@@ -53,7 +53,6 @@ class RoutingRow:
     weak: float
     strong: float
     hard: float | None
-    split: str
 
     @property
     def source(self) -> str:
@@ -66,7 +65,6 @@ class TierRow:
     source: str
     prompt: str
     tier: int
-    split: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,6 @@ class TaskRow:
     kind: str
     prompt: str
     task: str
-    split: str
 
 
 Row = RoutingRow | TierRow | TaskRow
@@ -146,16 +143,15 @@ def _row(columns: Mapping[str, Any]) -> Row | None:
             weak=_share(columns["weak"]),
             strong=_share(columns["strong"]),
             hard=1 - _share(columns["solved"] / columns["models"]) if "solved" in columns else None,
-            split=str(columns.get("split", "")),
         )
     if "tier" in columns:
         texts = _texts(columns, "id", "source", "prompt")
-        return TierRow(**texts, tier=TIER_NAMES.index(columns["tier"]), split=str(columns.get("split", "")))
+        return TierRow(**texts, tier=TIER_NAMES.index(columns["tier"]))
     if "task" in columns:
         if columns["task"] not in TASKS:
             raise ValueError(f"no such task type: {columns['task']!r}")
         texts = _texts(columns, "id", "source", "kind", "prompt", "task")
-        return TaskRow(**texts, split=str(columns.get("split", "")))
+        return TaskRow(**texts)
     return None
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from app.cli import main
 from app.lab.train import train_router
 from app.routing.weights import Weights, read_weights, write_weights
-from tests.lab.world import RECIPE, fill, prompts, write
+from tests.lab.world import RECIPE, fill, prompts, task, write
 
 HELD_OUT = [
     {
@@ -57,6 +57,15 @@ def test_figures_are_printed_and_drawn(trained: Path, held_out: Path, tmp_path: 
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_only_what_there_are_rows_for_is_printed(trained: Path, tmp_path: Path) -> None:
+    """Somebody who labels tasks alone sees task types, and no empty tables."""
+    rows = [{**row, "prompt": f"{row['prompt']} today"} for row in task()]
+    found = run("--data", write(tmp_path / "tasks.jsonl", rows), "--weights", trained)
+    assert found.exit_code == 0
+    assert "code_review" in found.stdout
+    assert "CPT50" not in found.stdout and "two-way" not in found.stdout
+
+
 def test_json_is_json(trained: Path, held_out: Path) -> None:
     found = run("--data", held_out, "--weights", trained, "--json")
     assert orjson.loads(found.stdout)["better"] is True
@@ -72,7 +81,7 @@ def test_training_rows_are_not_measured_on(trained: Path, data: Path) -> None:
     """Figures on rows it has seen would be a lie; those noted at training are shown instead."""
     found = run("--data", data, "--weights", trained, "--model-card")
     assert "528 rows, 488 of them used in training" in found.stderr
-    assert "measured on `dev`" in found.stdout
+    assert "five fits" in found.stdout
     assert "## What kind of work" in found.stdout
 
 

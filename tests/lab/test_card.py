@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.lab.card import model_card
+from app.lab.card import figure, model_card, shown
 from app.routing.weights import Weights
 
 
@@ -14,7 +14,7 @@ def test_the_card_holds_data_figures_and_limits(weights: Weights) -> None:
     assert f"{notes['left_out']['mmlu']['gain']:.3f}" in card
     assert "| arc_challenge | none | CC BY-SA 4.0 |" in card
     assert "| mmlu | 160 |" in card
-    assert "measured on `dev`" in card
+    assert "five fits" in card
     assert "better than the control" in card
     assert "## Limits" in card
 
@@ -29,6 +29,13 @@ def test_figures_of_other_rows_are_called_that(weights: Weights) -> None:
     assert "## How hard" not in card
 
 
-def test_a_suite_that_was_not_left_out_has_a_dash(weights: Weights) -> None:
-    notes = {**weights.notes, "left_out": {}}
-    assert "| - |" in model_card(notes["figures"], notes)
+def test_a_suite_that_is_never_trained_on_is_called_that(weights: Weights) -> None:
+    row = next(line for line in model_card(weights.notes["figures"], weights.notes).splitlines() if "| arc_" in line)
+    assert "none" in row
+    assert "| never in |" in model_card(weights.notes["figures"], weights.notes)
+
+
+def test_what_could_not_be_measured_is_a_dash() -> None:
+    """A suite without a gap has no APGR, and 0 would be a claim."""
+    assert shown(None) == shown(float("nan")) == "-"
+    assert figure({"value": 0.5, "low": None, "high": 0.75}) == "0.500 [-, 0.750]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.lab.evaluate import evaluate, judged
+from app.lab.evaluate import Judged, evaluate, judge, verdicts
 from app.lab.metrics import Curve
 from app.lab.rows import Rows, read_rows
 from app.recall.embedder import StaticEmbedder
@@ -21,7 +21,7 @@ def classifier(weights: Weights) -> Classifier:
 
 
 def test_every_figure_is_there(classifier: Classifier, embedder: StaticEmbedder, data: Path) -> None:
-    report = evaluate(classifier, embedder, read_rows([data]), seed=1)
+    report = evaluate(judge(classifier, embedder, read_rows([data])), "x", seed=1)
     assert report["better"] is True
     mmlu = report["routing"]["suites"]["mmlu"]
     assert mmlu["apgr"]["low"] < mmlu["apgr"]["value"] < mmlu["apgr"]["high"]
@@ -36,20 +36,20 @@ def test_every_figure_is_there(classifier: Classifier, embedder: StaticEmbedder,
 def test_apgr_is_of_the_verdicts(classifier: Classifier, embedder: StaticEmbedder, data: Path) -> None:
     """The figure must be about the numbers that route, not about some inner value."""
     rows = [row for row in read_rows([data]).routing if row.suite == "mmlu"]
-    verdicts = judged(classifier, embedder, [row.prompt for row in rows])
+    found = verdicts(classifier, embedder, [row.prompt for row in rows])
     gains = np.array([row.strong - row.weak for row in rows])
-    expected = Curve(np.array([verdict.gain for verdict in verdicts]), gains).area()
-    report = evaluate(classifier, embedder, Rows(routing=tuple(rows)))
+    expected = Curve(np.array([verdict.gain for verdict in found]), gains).area()
+    report = evaluate(judge(classifier, embedder, Rows(routing=tuple(rows))), "x")
     assert report["routing"]["suites"]["mmlu"]["apgr"]["value"] == pytest.approx(expected)
     assert "tier" not in report and "task" not in report
 
 
 def test_it_works_without_an_embedder(classifier: Classifier, data: Path) -> None:
     rows = read_rows([data])
-    assert evaluate(classifier, None, Rows(task=rows.task))["task"]["accuracy"]["value"] > 0.8
+    assert evaluate(judge(classifier, None, Rows(task=rows.task)), "x")["task"]["accuracy"]["value"] > 0.8
 
 
-def test_no_rows_are_no_figures(classifier: Classifier) -> None:
+def test_no_rows_are_no_figures() -> None:
     """An empty file must not pass as proof."""
     with pytest.raises(ValueError, match="no labelled rows"):
-        evaluate(classifier, None, Rows())
+        evaluate(Judged(), "x")

