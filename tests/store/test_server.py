@@ -26,7 +26,7 @@ from app.store.server import EmbeddedServer
 from tests.store.live import eventually, puppet, until
 from tests.store.test_launch import alive
 
-SOON = 3.0  # a twentieth of a second where the machine has nothing else to do
+SOON = 15.0  # a twentieth of a second where the machine has nothing else to do
 
 KEEPER = """
 import asyncio, sys
