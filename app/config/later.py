@@ -25,7 +25,6 @@ LATER: Final[Mapping[str, str]] = {
     "streaming.resumable": "streams cannot be resumed in this version",
     "streaming.orphan_seconds": "a stream ends with its client in this version",
     "streaming.min_tokens_per_second": "slow answers are not given up by this version",
-    "upstreams.NAME.max_concurrency": "calls to an upstream are not limited by this version",
     "upstreams.NAME.cost_per_hour": "local answers have no imputed price in this version",
     "FEATURE_STREAMING": "streams cannot be switched off in this version",
     "FEATURE_BUDGET_GUARD": "spend has no budgets in this version",

@@ -47,7 +47,6 @@ def test_a_budget_is_refused(tmp_path: Path) -> None:
         ("streaming: {resumable: always}", "streaming.resumable"),
         ("streaming: {orphan_seconds: 1}", "streaming.orphan_seconds"),
         ("streaming: {min_tokens_per_second: 1}", "streaming.min_tokens_per_second"),
-        ("upstreams: {gpu: {kind: vllm, base_url: 'http://h', max_concurrency: 1}}", "upstreams.gpu.max_concurrency"),
         ("upstreams: {gpu: {kind: vllm, base_url: 'http://h', cost_per_hour: 1}}", "upstreams.gpu.cost_per_hour"),
         ("features: {overrides: {agent: {a: {sessions: 5%}}}}", "features.overrides.agent.a.sessions"),
         ("features: {overrides: {tenant: {a: {streaming: false}}}}", "features.overrides.tenant.a.streaming"),
