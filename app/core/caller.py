@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 @dataclass(frozen=True, slots=True)
 class Caller:
     """`models` are the ids and patterns the key may use; empty means all. `privacy` is `any` or `local`,
-    `priority` `interactive` or `batch`: what the key allows at most."""
+    `priority` `interactive` or `batch`: what the key allows at most.
+    `budgets` are (period, nano-dollars); of the others None is no limit, and `concurrency` counts running requests."""
 
     key_id: str | None = None
     name: str | None = None
@@ -19,6 +20,10 @@ class Caller:
     store_content: str = "session"
     retention_days: int | None = None
     priority: str = "interactive"
+    budgets: tuple[tuple[str, int], ...] = ()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
 
     def may_use(self, *names: str) -> bool:
         """Whether one of a model's names (full id, bare name, alias) is allowed."""

@@ -124,6 +124,24 @@ class BudgetExceeded(CallerError):
     status, type, code, client_may_retry = 429, "insufficient_quota", "budget_exceeded", False
 
 
+class RateLimited(CallerError):
+    """The caller asks more often, or for more tokens, than its key allows."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class IdempotencyInFlight(CallerError):
+    """The first request with this idempotency key is not answered yet."""
+
+    status, code = 409, "idempotency_in_flight"
+
+
+class IdempotencyMismatch(CallerError):
+    """The idempotency key was used with another body."""
+
+    status, code = 422, "idempotency_mismatch"
+
+
 class HeadersTooLarge(CallerError):
     status, code = 431, "headers_too_large"
 
@@ -153,6 +171,12 @@ class StoreUnavailable(Unavailable):
     """The store did not answer in time."""
 
     code = "store_unavailable"
+
+
+class BudgetStoreUnavailable(Unavailable):
+    """What may be spent cannot be asked, so nothing is."""
+
+    code = "budget_store_unavailable"
 
 
 class UpstreamRateLimited(GatewayError):

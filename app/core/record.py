@@ -32,13 +32,16 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; times in seconds."""
+    """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; times in seconds. `cost_nano` is
+    what was charged for it, None where that is unknown."""
 
     model: str
     upstream: str
     outcome: str
     blame: str | None
     seconds: float
+    cost_nano: int | None = None
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
