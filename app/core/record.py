@@ -32,7 +32,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; times in seconds. `cost_nano` is
+    """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; seconds; `cost_nano` is
     what was charged for it, None where that is unknown."""
 
     model: str
