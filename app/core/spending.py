@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 class Counter(NamedTuple):
     """What one limit counts in one of its periods. `id` names the limit for people (`key:key_ab12:month`), `key` is the
-    name in the store, `limit_nano` None counts without limiting, `ends_ms` 0 is never."""
+    name in the store, `limit_nano` None counts without limiting, `ends_ms` 0 is never: then the store keeps it `keep_ms`
+    after its last change, 0 for ever."""
 
     id: str
     scope: str  # global | tenant | key | agent | session | request
@@ -21,6 +22,7 @@ class Counter(NamedTuple):
     limit_nano: int | None
     starts_ms: int
     ends_ms: int
+    keep_ms: int = 0
 
 
 class Rate(NamedTuple):
