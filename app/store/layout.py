@@ -27,6 +27,7 @@ TRIALS: Final = f"{TAG}:rollouts:trials"  # hash: name -> what its arms did late
 ROLLOUTS_SEEN: Final = f"{TAG}:rollouts-seen"  # hash: what gateways saw since one of them last looked
 ROLLOUTS_TURN: Final = f"{TAG}:rollouts-turn"  # there while one of them looks
 UPSTREAMS: Final = f"{TAG}:upstreams"  # hash: drains and resets by operators
+BUDGETS: Final = f"{TAG}:budgets"  # hash: id -> a limit that was changed at run time
 AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
@@ -58,6 +59,14 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "rollouts-seen": Partition(ROLLOUTS_SEEN, 60),
     "rollouts-turn": Partition(ROLLOUTS_TURN, 1),
     "upstreams": Partition(UPSTREAMS, None),
+    "budgets": Partition(BUDGETS, None),
+    "budgets-known": Partition(f"{TAG}:budgets-known", 400 * DAY),  # which single counters the limits came to
+    "budgets-alert": Partition(f"{TAG}:budgets-alert", 400 * DAY),  # an alert that was sent
+    "spend": Partition(f"{TAG}:spend", None),  # counters without an end
+    "spend-day": Partition(f"{TAG}:spend-day", 35 * DAY),
+    "spend-month": Partition(f"{TAG}:spend-month", 65 * DAY),
+    "spend-session": Partition(f"{TAG}:spend-session", 3_650 * DAY),
+    "spend-request": Partition(f"{TAG}:spend-request", 2 * DAY),
     "audit": Partition(AUDIT, 90 * 86_400),
 }
 
