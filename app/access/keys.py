@@ -17,11 +17,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StrictInt, StringConstraints, ValidationError
 
+from app.config.values import Usd
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import InvalidApiKey, InvalidValue, NotFound, StoreUnavailable
+from app.core.money import NANO_PER_USD
 from app.store import layout
 from app.store.broadcast import Broadcast
 from app.store.client import Store
@@ -36,6 +38,11 @@ REVOKE: Final = load("key_revoke")
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+Budget = Annotated[Usd, Field(le=1_000_000), PlainSerializer(float, return_type=float)]
+"""USD; up to here a number of JSON holds every nano-dollar."""
+PerMinute = Annotated[StrictInt, Field(ge=1, le=60_000_000)]
+Seats = Annotated[StrictInt, Field(ge=1, le=100_000)]
 
 log = logging.getLogger("tierway.access")
 
@@ -53,6 +60,10 @@ class KeySpec(BaseModel):
     privacy: Literal["any", "local"] = "any"
     store_content: Literal["off", "session", "training"] = "session"
     retention_days: Annotated[StrictInt, Field(ge=0, le=3650)] | None = None
+    budgets: dict[Literal["day", "month", "total"], Budget] = {}  # USD that may be spent in each
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+    concurrency: Seats | None = None  # requests that may run at the same time
 
 
 class KeyRecord(KeySpec):
@@ -74,6 +85,10 @@ class KeyRecord(KeySpec):
             store_content=self.store_content,
             retention_days=self.retention_days,
             priority=self.priority,
+            budgets=tuple((period, int(usd * NANO_PER_USD)) for period, usd in self.budgets.items()),
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrency=self.concurrency,
         )
 
 

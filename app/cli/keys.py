@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,7 +23,7 @@ SPAN: Final = re.compile(r"([0-9]{1,9})([dh])")
 UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1)}
 LAST: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 """What is later cannot be written as a date."""
-LINE: Final = "{:<22} {:<20} {:<14} {:<24} {:<8} {:<12} {:<11} {}"
+LINE: Final = "{:<22} {:<20} {:<14} {:<24} {:<8} {:<12} {:<18} {:<11} {}"
 
 
 @click.group(short_help="Make, list and revoke API keys.")
@@ -50,18 +50,28 @@ def keys() -> None:
     "--store-content", type=click.Choice(["off", "session", "training"]), default="session", show_default=True
 )
 @click.option("--retention-days", type=int, help="How long what is stored of its requests may be kept.")
+@click.option("--budget", "budget", multiple=True, help="USD it may spend: day=5, month=50 or total=100; repeatable.")
+@click.option("--rpm", "requests_per_minute", type=int, help="Requests a minute.")
+@click.option("--tpm", "tokens_per_minute", type=int, help="Tokens a minute, in and out.")
+@click.option("--concurrency", type=int, help="Requests at the same time.")
 @JSON_OPTION
 def create_key(
-    config_path: Path | None, allowed: tuple[str, ...], expires: str | None, as_data: bool, **said: Any
+    config_path: Path | None,
+    allowed: tuple[str, ...],
+    expires: str | None,
+    budget: tuple[str, ...],
+    as_data: bool,
+    **said: Any,
 ) -> None:
     """Make a key. The secret is shown this once.
 
     \b
     Example:
-      tierway keys create --name ci --tenant qa --expires 90d
+      tierway keys create --name ci --tenant qa --expires 90d --budget day=5 --rpm 60
     """
     expires_at = None if expires is None else moment(expires, datetime.now(UTC))
-    spec = checked(lambda: KeySpec(models=allowed, expires_at=expires_at, **said))
+    budgets: Any = amounts(budget)
+    spec = checked(lambda: KeySpec(models=allowed, expires_at=expires_at, budgets=budgets, **said))
     record, secret = _with_keys(config_path, lambda service: service.create(spec))
     if as_data:
         click.echo(orjson.dumps({**record.model_dump(), "key": secret}, option=orjson.OPT_INDENT_2))
@@ -85,7 +95,7 @@ def list_keys(config_path: Path | None, as_data: bool) -> None:
         data = {"object": "list", "data": [record.model_dump() for record in records]}
         click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
         return
-    click.echo(LINE.format("id", "name", "tenant", "models", "privacy", "priority", "ends", "state"))
+    click.echo(LINE.format("id", "name", "tenant", "models", "privacy", "priority", "limits", "ends", "state"))
     for record in records:
         click.echo(_key_line(record, datetime.now(UTC)))
 
@@ -94,10 +104,22 @@ def _key_line(record: KeyRecord, now: datetime) -> str:
     ends = None if record.expires_at is None else datetime.fromtimestamp(min(record.expires_at, LAST), UTC)
     state = "revoked" if record.revoked_at is not None else "expired" if ends is not None and ends <= now else "active"
     day = "never" if ends is None else ends.date().isoformat()
-    allowed = ",".join(record.models) or "all"
+    allowed, limits = ",".join(record.models) or "all", ",".join(_limits(record)) or "none"
     return LINE.format(
-        record.id, record.name, record.tenant or "-", allowed, record.privacy, record.priority, day, state
+        record.id, record.name, record.tenant or "-", allowed, record.privacy, record.priority, limits, day, state
     )
+
+
+def _limits(record: KeyRecord) -> Iterator[str]:
+    for period, usd in record.budgets.items():
+        yield f"${usd.normalize():f}/{period}"
+    for most, unit in (
+        (record.requests_per_minute, "rpm"),
+        (record.tokens_per_minute, "tpm"),
+        (record.concurrency, "at-once"),
+    ):
+        if most is not None:
+            yield f"{most}{unit}"
 
 
 @keys.command("revoke", short_help="End a key for good.")
@@ -131,6 +153,17 @@ def moment(text: str, now: datetime) -> int:
     except (ValueError, OverflowError):
         fail(f"--expires {text!r} is neither like 90d or 12h nor a date like 2027-01-31.", status=2)
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+
+
+def amounts(said: tuple[str, ...]) -> dict[str, str]:
+    """`day=5` and the like, by period; whether that is one, and an amount, is for who takes it to say."""
+    found: dict[str, str] = {}
+    for text in said:
+        period, equals, usd = text.partition("=")
+        if not equals or period in found:
+            fail(f"--budget {text!r} is not like day=5, or says again what another says.", status=2)
+        found[period] = usd
+    return found
 
 
 def _with_keys(config_path: Path | None, work: Callable[[Keys], Coroutine[Any, Any, T]]) -> T:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.access.keys import KeyRing, Keys, KeySpec, same_secret
+from app.access.keys import KeyRecord, KeyRing, Keys, KeySpec, same_secret
 from app.core.caller import Caller
 from app.core.clock import ManualClock
 from app.core.errors import InvalidApiKey, InvalidValue, NotFound, StoreUnavailable
@@ -29,6 +30,10 @@ FULL = KeySpec(
     privacy="local",
     store_content="off",
     retention_days=7,
+    budgets={"day": Decimal("0.1"), "total": Decimal("999999.999999999")},
+    requests_per_minute=60,
+    tokens_per_minute=100_000,
+    concurrency=4,
 )
 
 
@@ -63,6 +68,10 @@ async def test_a_key_lets_its_owner_in_with_all_it_was_made_with(keys: Keys) -> 
         store_content="off",
         retention_days=7,
         priority="batch",
+        budgets=(("day", 100_000_000), ("total", 999_999_999_999_999)),
+        requests_per_minute=60,
+        tokens_per_minute=100_000,
+        concurrency=4,
     )
     assert record.model_dump() == {
         **FULL.model_dump(),
@@ -175,7 +184,21 @@ async def test_from_the_first_key_on_there_is_one_even_when_revoked(keys: Keys, 
         {"store_content": True},
         {"retention_days": -1},
         {"retention_days": "7"},
-        {"requests_per_minute": 5},  # not enforced, so not accepted
+        {"requests_per_hour": 5},  # not enforced, so not accepted
+        {"requests_per_minute": 0},
+        {"requests_per_minute": 1.5},
+        {"requests_per_minute": True},
+        {"tokens_per_minute": "100"},
+        {"tokens_per_minute": 60_000_001},
+        {"concurrency": 0},
+        {"budgets": {"week": 5}},
+        {"budgets": {"day": -1}},
+        {"budgets": {"day": 1_000_001}},
+        {"budgets": {"day": "much"}},
+        {"budgets": {"day": "NaN"}},
+        {"budgets": {"day": None}},
+        {"budgets": {"day": True}},
+        {"budgets": 5},
         {"id": "key_mine"},
     ],
 )
@@ -222,10 +245,28 @@ async def test_records_of_a_later_release_can_be_read(keys: Keys, store: Store) 
     """Two releases run side by side during an upgrade."""
     record, secret = await keys.create(KeySpec(name="n"))
     known = json.loads(await store.call("HGET", layout.KEYS, record.id))
-    await store.call("HSET", layout.KEYS, record.id, json.dumps({**known, "requests_per_minute": 5}))
+    await store.call("HSET", layout.KEYS, record.id, json.dumps({**known, "requests_per_hour": 5}))
     await store.call("HSET", layout.KEYS_REVOKED, record.id, "soon")
     await keys.refresh()
     assert refuses(keys.ring, secret) == "The API key was revoked."
+
+
+async def test_records_of_earlier_releases_have_no_limits(keys: Keys, store: Store) -> None:
+    """Keys that were given out before there were limits must go on working."""
+    record, secret = await keys.create(KeySpec(name="n"))
+    known = json.loads(await store.call("HGET", layout.KEYS, record.id))
+    for name in ("budgets", "requests_per_minute", "tokens_per_minute", "concurrency"):
+        del known[name]
+    await store.call("HSET", layout.KEYS, record.id, json.dumps(known))
+    await keys.refresh()
+    assert keys.ring.authenticate(secret) == Caller(key_id=record.id, name="n")
+
+
+@given(st.integers(0, 10**15))
+def test_a_budget_keeps_every_nano_dollar_on_its_way_through_json(nano: int) -> None:
+    spec = KeySpec.model_validate({"name": "n", "budgets": {"month": Decimal(nano).scaleb(-9)}})
+    back = KeyRecord.model_validate_json(KeyRecord(**spec.model_dump(), id="k", created_at=0).model_dump_json())
+    assert back.caller().budgets == (("month", nano),)
 
 
 async def test_all_that_keys_write_is_declared(keys: Keys, store: Store) -> None:

@@ -46,11 +46,13 @@ def test_a_key_lives_from_its_making_to_its_end(run: Run) -> None:
 
 def test_as_json_with_everything_that_can_be_said(run: Run) -> None:
     options = ["--expires", "2099-01-31", "--priority", "batch", "--privacy", "local", "--store-content", "off"]
+    options += ["--budget", "day=0.5", "--budget", "total=20", "--rpm", "60", "--tpm", "9000", "--concurrency", "2"]
     result = run("keys", "create", "--name", "x", "--retention-days", "7", "--json", *options)
     key = json.loads(result.stdout)
     assert key["key"].startswith("tw-") and key["expires_at"] == datetime(2099, 1, 31, tzinfo=UTC).timestamp()
     said = {"priority": "batch", "privacy": "local", "store_content": "off", "retention_days": 7, "tenant": None}
-    assert said.items() <= key.items()
+    said |= {"budgets": {"day": 0.5, "total": 20}, "requests_per_minute": 60, "tokens_per_minute": 9000}
+    assert said.items() <= key.items() and key["concurrency"] == 2
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,14 @@ def test_as_json_with_everything_that_can_be_said(run: Run) -> None:
         (["--name", "a\nb"], 2, "name"),
         (["--name", "x", "--retention-days", "-1"], 2, "retention_days"),
         (["--name", "x", "--priority", "high"], 2, "--priority"),
+        (["--name", "x", "--budget", "5"], 2, "day=5"),
+        (["--name", "x", "--budget", "day=1", "--budget", "day=2"], 2, "day=5"),
+        (["--name", "x", "--budget", "week=5"], 2, "budgets.week"),
+        (["--name", "x", "--budget", "day=much"], 2, "budgets.day"),
+        (["--name", "x", "--budget", "day=-1"], 2, "budgets.day"),
+        (["--name", "x", "--rpm", "0"], 2, "requests_per_minute"),
+        (["--name", "x", "--tpm", "-1"], 2, "tokens_per_minute"),
+        (["--name", "x", "--concurrency", "0"], 2, "concurrency"),
         ([], 2, "--name"),
     ],
 )
@@ -114,9 +124,11 @@ def test_moments_are_spans_or_dates(text: str, when: datetime) -> None:
 def test_a_line_says_how_a_key_stands(about: dict[str, int], end: str) -> None:
     """Also of one whose end the admin API was given in milliseconds: no date can hold it."""
     record = KeyRecord.model_validate({"id": "key_1", "name": "x", "created_at": 1, **about})
-    assert _key_line(record, NOW).endswith(f"all                      any      interactive  {end}")
+    assert _key_line(record, NOW).endswith(f"all                      any      interactive  none               {end}")
 
 
 def test_a_line_says_what_a_key_may() -> None:
     about = {"id": "key_1", "name": "x", "created_at": 1, "privacy": "local", "priority": "batch"}
-    assert _key_line(KeyRecord.model_validate(about), NOW).split()[4:6] == ["local", "batch"]
+    about |= {"budgets": {"day": 0.5}, "requests_per_minute": 60, "concurrency": 2}
+    limits = "$0.5/day,60rpm,2at-once"
+    assert _key_line(KeyRecord.model_validate(about), NOW).split()[4:7] == ["local", "batch", limits]
