@@ -22,6 +22,7 @@ KEYS_REVOKED: Final = f"{TAG}:keys:revoked"  # hash: key id -> when, so that rev
 SUCCESS: Final = f"{TAG}:success"  # hash: model, task type, tier -> sums of evidence
 BASELINE: Final = f"{TAG}:baseline"  # the quality of one model at one time, to compare with
 ROOM: Final = f"{TAG}:room"  # hash: how much room decisions may still take, and since when
+IDEMPOTENCY_ROOM: Final = f"{ROOM}:idempotency"  # hash: how much room answers kept for repetition may still take
 ROLLOUTS: Final = f"{TAG}:rollouts"  # hash: name -> how it stands
 TRIALS: Final = f"{TAG}:rollouts:trials"  # hash: name -> what its arms did lately
 ROLLOUTS_SEEN: Final = f"{TAG}:rollouts-seen"  # hash: what gateways saw since one of them last looked
@@ -55,6 +56,9 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "training": Partition(f"{TAG}:training", 90 * DAY),
     "ask": Partition(f"{TAG}:ask", 1_800),
     "merged": Partition(f"{TAG}:merged", 3_600),
+    "idempotency": Partition(f"{TAG}:idempotency", DAY),
+    "rate": Partition(f"{TAG}:rate", DAY),
+    "seats": Partition(f"{TAG}:seats", DAY),
     "rollouts": Partition(ROLLOUTS, None),
     "rollouts-seen": Partition(ROLLOUTS_SEEN, 60),
     "rollouts-turn": Partition(ROLLOUTS_TURN, 1),
