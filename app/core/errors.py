@@ -12,6 +12,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+from app.core.spending import RateState
+
 
 class Blame(StrEnum):
     """Whose fault a failure was; only `UPSTREAM` counts against an upstream's health."""
@@ -125,9 +127,19 @@ class BudgetExceeded(CallerError):
 
 
 class RateLimited(CallerError):
-    """The caller asks more often, or for more tokens, than its key allows."""
+    """The caller asks more often, or for more tokens, than its key allows. `rates` are how its limits stand."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, rates: tuple[RateState, ...] = ()) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.rates = rates
+
+
+class TooLargeForRate(RateLimited):
+    """One request that needs more than a whole minute's tokens."""
+
+    client_may_retry = False
 
 
 class IdempotencyInFlight(CallerError):
@@ -140,6 +152,12 @@ class IdempotencyMismatch(CallerError):
     """The idempotency key was used with another body."""
 
     status, code = 422, "idempotency_mismatch"
+
+
+class IdempotencyNotKept(CallerError):
+    """The first request with this idempotency key was answered, but its answer could not be kept."""
+
+    status, code, client_may_retry = 409, "idempotency_not_kept", False
 
 
 class HeadersTooLarge(CallerError):
