@@ -28,12 +28,10 @@ def span(period: str, zone: tzinfo, now_ms: int) -> tuple[int, int]:
     if period == "total":
         return ALWAYS
     monthly = period == "month"
-    first = datetime.fromtimestamp(now_ms / 1_000, zone).date()
+    # From the day before on, because the date of a moment may be one that has not begun: clocks were turned.
+    first = datetime.fromtimestamp(now_ms / 1_000, zone).date() - _DAY
     if monthly:
         first = first.replace(day=1)
-    # The date of a moment may be one that had ended before, or not begun: clocks were turned.
-    while _midnight(first, zone) > now_ms:
-        first = _before(first, monthly)
     while (ends_ms := _midnight(_after(first, monthly), zone)) <= now_ms:
         first = _after(first, monthly)
     return _midnight(first, zone), ends_ms
@@ -46,7 +44,3 @@ def _midnight(day: date, zone: tzinfo) -> int:
 
 def _after(day: date, monthly: bool) -> date:
     return (day + _LONGEST_MONTH).replace(day=1) if monthly else day + _DAY
-
-
-def _before(day: date, monthly: bool) -> date:
-    return (day - _DAY).replace(day=1) if monthly else day - _DAY
