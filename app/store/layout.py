@@ -30,6 +30,8 @@ ROLLOUTS_TURN: Final = f"{TAG}:rollouts-turn"  # there while one of them looks
 UPSTREAMS: Final = f"{TAG}:upstreams"  # hash: drains and resets by operators
 BUDGETS: Final = f"{TAG}:budgets"  # hash: id -> a limit that was changed at run time
 AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
+EPOCH: Final = f"{TAG}:epoch"  # names the life of the counters: an emptied store has none
+LEASES: Final = f"{TAG}:leases"  # zset: id of an open lease -> when it is due
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -72,6 +74,11 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "spend-session": Partition(f"{TAG}:spend-session", 3_650 * DAY),
     "spend-request": Partition(f"{TAG}:spend-request", 2 * DAY),
     "audit": Partition(AUDIT, 90 * 86_400),
+    "epoch": Partition(EPOCH, None),
+    "leases": Partition(LEASES, None),
+    "lease": Partition(f"{TAG}:lease", 35 * DAY),
+    "spend": Partition(f"{TAG}:spend", 70 * DAY),  # counters of days and months, of sessions and requests
+    "spend-total": Partition(f"{TAG}:spend-total", None),  # counters of the other scopes that never end
 }
 
 
