@@ -32,6 +32,7 @@ BUDGETS: Final = f"{TAG}:budgets"  # hash: id -> a limit that was changed at run
 AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
 EPOCH: Final = f"{TAG}:epoch"  # names the life of the counters: an emptied store has none
 LEASES: Final = f"{TAG}:leases"  # zset: id of an open lease -> when it is due
+COSTS_TOTAL: Final = f"{TAG}:costs:total"  # hash: model and measure -> its sum since the beginning
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -74,6 +75,8 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "spend-session": Partition(f"{TAG}:spend-session", 3_650 * DAY),
     "spend-request": Partition(f"{TAG}:spend-request", 2 * DAY),
     "audit": Partition(AUDIT, 90 * 86_400),
+    "costs-total": Partition(COSTS_TOTAL, None),
+    "costs": Partition(f"{TAG}:costs", 30 * DAY),
     "epoch": Partition(EPOCH, None),
     "leases": Partition(LEASES, None),
     "lease": Partition(f"{TAG}:lease", 35 * DAY),
