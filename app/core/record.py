@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.core.card import Ability
 from app.core.money import Tokens
 from app.core.outcome import Ask, Noticed
 from app.core.plan import Plan
@@ -33,7 +34,9 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; seconds; `cost_nano` is
-    what was charged for it, None where that is unknown."""
+    what was charged for it, None where that is unknown. `machine_seconds` are its share of the upstream's time, which
+    those who ran there at the same moment divide among them. `leased`: its cost and tokens are booked with the
+    settlement of its lease, and nobody else books them."""
 
     model: str
     upstream: str
@@ -42,13 +45,15 @@ class Attempt:
     seconds: float
     cost_nano: int | None = None
     tokens: Tokens | None = None
+    machine_seconds: float | None = None
+    leased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One finished request. `status` is what the client was sent: 200 for a stream that broke after it began, with
     `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`
-    its own bound on what is kept."""
+    its own bound on what is kept. `needs` is what a model had to be able to do to answer it."""
 
     request_id: str
     parent_id: str | None
@@ -89,3 +94,4 @@ class Record:
     ask: Ask | None = None
     consent: str = "session"
     retention_days: int | None = None
+    needs: frozenset[Ability] = frozenset()
