@@ -32,7 +32,7 @@ BUDGETS: Final = f"{TAG}:budgets"  # hash: id -> a limit that was changed at run
 AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
 EPOCH: Final = f"{TAG}:epoch"  # names the life of the counters: an emptied store has none
 LEASES: Final = f"{TAG}:leases"  # zset: id of an open lease -> when it is due
-COSTS_TOTAL: Final = f"{TAG}:costs:total"  # hash: model and measure -> its sum since the beginning
+COSTS_TOTAL: Final = f"{TAG}:costs-total"  # hash: model and measure -> its sum since the beginning
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
