@@ -80,8 +80,6 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "epoch": Partition(EPOCH, None),
     "leases": Partition(LEASES, None),
     "lease": Partition(f"{TAG}:lease", 35 * DAY),
-    "spend": Partition(f"{TAG}:spend", 70 * DAY),  # counters of days and months, of sessions and requests
-    "spend-total": Partition(f"{TAG}:spend-total", None),  # counters of the other scopes that never end
 }
 
 
