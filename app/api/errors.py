@@ -6,8 +6,9 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from app.access.limits import header_rows
 from app.api.inbound import Headers, Inbound
-from app.core.errors import GatewayError, InternalError, MethodNotAllowed, RequestTooLarge, ShuttingDown
+from app.core.errors import GatewayError, InternalError, MethodNotAllowed, RateLimited, RequestTooLarge, ShuttingDown
 
 WriteError = Callable[[GatewayError], bytes]
 
@@ -34,6 +35,8 @@ def error_headers(error: GatewayError, request_id: str, body: bytes) -> Headers:
         headers.append((b"x-should-retry", b"true" if error.client_may_retry else b"false"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allow.encode()))
+    if isinstance(error, RateLimited):
+        headers += header_rows(error.rates)
     if isinstance(error, RequestTooLarge):
         headers.append((b"connection", b"close"))  # the rest of the body may still be on its way
     return headers

@@ -131,8 +131,15 @@ class RateLimited(CallerError):
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, rates: tuple[RateState, ...] = ()) -> None:
-        super().__init__(message, retry_after=retry_after)
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        rates: tuple[RateState, ...] = (),
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
         self.rates = rates
 
 
