@@ -242,6 +242,8 @@ class BudgetRule(Part):
     """USD."""
     shared: bool = False
     """One limit for all that match, instead of one for each."""
+    time_zone: TimeZone | None = None
+    """Where its days and months begin; `budget.time_zone` if not said."""
 
     @model_validator(mode="after")
     def _global_is_one(self) -> Self:
