@@ -33,6 +33,8 @@ AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest
 EPOCH: Final = f"{TAG}:epoch"  # names the life of the counters: an emptied store has none
 LEASES: Final = f"{TAG}:leases"  # zset: id of an open lease -> when it is due
 COSTS_TOTAL: Final = f"{TAG}:costs-total"  # hash: model and measure -> its sum since the beginning
+SESSIONS: Final = f"{TAG}:sessions"  # sorted set: which session expires when
+SESSIONS_BYTES: Final = f"{TAG}:sessions:bytes"  # hash: session -> its bytes, and # their sum
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -62,6 +64,9 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "idempotency": Partition(f"{TAG}:idempotency", DAY),
     "rate": Partition(f"{TAG}:rate", DAY),
     "seats": Partition(f"{TAG}:seats", DAY),
+    "session": Partition(f"{TAG}:session", 3_650 * DAY),  # `sessions.ttl_days` at most
+    "session-said": Partition(f"{TAG}:session-said", 3_650 * DAY),
+    "sessions": Partition(SESSIONS, None),
     "rollouts": Partition(ROLLOUTS, None),
     "rollouts-seen": Partition(ROLLOUTS_SEEN, 60),
     "rollouts-turn": Partition(ROLLOUTS_TURN, 1),
