@@ -1,0 +1,373 @@
+"""The ledger at the store: typed calls over scripts, each all or nothing, each safe to send twice. No policy: who holds
+how much against which limits, and what happens when the store is away, is decided by callers.
+
+A lease is a hash that lives until it is settled, and a little longer so that a repeated call finds it final; when it is
+due stands in one sorted set. A counter is a hash of `u` (used) and `h` (held).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from app.core.errors import InternalError
+from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
+from app.store import layout
+from app.store.client import Store
+from app.store.link import Value
+from app.store.scripts import load
+
+ADMIT: Final = load("admit")
+EXTEND: Final = load("extend")
+SETTLE: Final = load("settle")
+RENEW: Final = load("renew")
+HAND_BACK: Final = load("hand_back")
+
+HELD, SETTLED, RELEASED, EXPIRED, RECORDED = "held", "settled", "released", "expired", "recorded"
+UNKNOWN: Final = ""
+
+OPEN_MS: Final = layout.lifetime("lease") * 1_000
+SEATS_MS: Final = 3_600_000
+FINAL_MS: Final = 600_000
+"""How long a settled lease is remembered. Unknown means settled as well, so this only has to outlive a call that was
+given up but still lies in some buffer."""
+KEPT_MS: Final = 33 * layout.DAY * 1_000
+"""How long a counter outlives its period, so that what began in it can end in it, and reports can read it."""
+AT_ONCE: Final = 200  # leases renewed in one call, so that no script keeps others waiting
+
+
+class Admitted(NamedTuple):
+    rates: tuple[RateState, ...] = ()
+
+
+class Limited(NamedTuple):
+    """A rate says no. `retry_after_seconds` is infinite when the cost can never fit."""
+
+    rate: RateState
+    retry_after_seconds: float
+    rates: tuple[RateState, ...]
+
+
+class NoSeat(NamedTuple):
+    most: int
+
+
+class Denied(NamedTuple):
+    """What is left of this counter's limit is too little."""
+
+    counter: Counter
+    used_nano: int
+    held_nano: int
+
+
+class WrongPeriod(NamedTuple):
+    """The counters are not those of the server's moment: make them anew for `now_ms` and ask again."""
+
+    now_ms: int
+
+
+class WrongEpoch(NamedTuple):
+    """The store's counters are not those that the lease was made for; `epoch` is theirs, '' where there are none."""
+
+    epoch: str
+
+
+class Replayed(NamedTuple):
+    """The lease is known already, and this is its state ('' where extending found none)."""
+
+    state: str
+    rates: tuple[RateState, ...] = ()
+
+
+class Settled(NamedTuple):
+    """`applied` False: it was final before. `before` is the state it had, '' for none; `delta_nano` what was added to
+    `used`, `held_nano` what had been held."""
+
+    applied: bool
+    before: str
+    delta_nano: int = 0
+    held_nano: int = 0
+
+
+class NotDue(NamedTuple):
+    """The lease was renewed before it could expire."""
+
+
+class HeldLease(NamedTuple):
+    """An open lease, as the store tells it to those who did not make it."""
+
+    id: str
+    root_id: str
+    model: str
+    held_nano: int
+    counters: tuple[Counter, ...]
+    note: bytes
+    since_ms: int
+    expires_ms: int
+
+    def lease(self, epoch: str) -> Lease:
+        return Lease(self.id, self.root_id, self.model, self.held_nano, self.counters, epoch)
+
+
+Admission = Admitted | Limited | NoSeat | Denied | WrongPeriod | WrongEpoch | Replayed
+Extension = Admitted | Denied | Replayed | WrongEpoch
+Settlement = Settled | NotDue | WrongEpoch
+
+
+class LedgerStore:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a call would be sent; costs nothing."""
+        return self._store.healthy
+
+    async def make_durable(self) -> None:
+        """From now on what the store has acknowledged survives a loss of power too."""
+        await self._store.make_durable()
+
+    async def epoch(self) -> str | None:
+        found = await self._store.call("GET", layout.EPOCH, again=True)
+        return None if found is None else _text(found)
+
+    async def begin(self, epoch: str) -> str:
+        """The epoch that stands now: this one, unless there was another."""
+        await self._store.call("SET", layout.EPOCH, epoch, "NX", again=True)
+        return await self.epoch() or ""
+
+    async def admit(
+        self,
+        lease: Lease | None,
+        rates: Sequence[Rate] = (),
+        seats: Seats | None = None,
+        *,
+        lease_ms: int,
+        note: bytes = b"",
+    ) -> Admission:
+        """All or nothing. `note` is JSON for people. Without a lease nothing tells a repetition, so it is sent once."""
+        keys: list[str] = [layout.EPOCH, layout.LEASES, layout.LEASES]
+        args: list[Value] = ["", "", 0, lease_ms, OPEN_MS, "", "", b"", note, 0, len(rates), 0, "", SEATS_MS]
+        if lease is not None:
+            scopes = _scopes(lease.counters)
+            keys[1] = _lease_key(lease.id)
+            keys += scopes.keys
+            args[:3] = lease.epoch, lease.id, lease.held_nano
+            args[5:10] = lease.root_id, lease.model, scopes.json, note, len(scopes.keys)
+            args += scopes.args
+        for rate in rates:
+            keys.append(rate.key)
+            args += (rate.emission_us, rate.burst, rate.cost)
+        if seats is not None:
+            keys.append(seats.key)
+            args[11:13] = seats.most, seats.holder
+        reply = await self._store.run(ADMIT, keys, args, again=lease is not None)
+        try:
+            return _admission(reply, lease.counters if lease else (), rates, seats)
+        except (TypeError, ValueError, LookupError) as error:
+            raise _nonsense() from error
+
+    async def extend(self, lease: Lease, more_nano: int) -> Extension:
+        """The lease stays as it is: it is the caller's to change once this is admitted."""
+        keys = (layout.EPOCH, _lease_key(lease.id), *_scopes(lease.counters).keys)
+        limits = [-1 if counter.limit_nano is None else counter.limit_nano for counter in lease.counters]
+        reply = await self._store.run(EXTEND, keys, (lease.epoch, lease.held_nano + more_nano, *limits), again=True)
+        try:
+            return _extension(reply, lease.counters)
+        except (TypeError, ValueError, LookupError) as error:
+            raise _nonsense() from error
+
+    async def settle(
+        self, lease: Lease, actual_nano: int | None, final: str, cells: Sequence[CostCell] = ()
+    ) -> Settlement:
+        """`final` is settled, released, expired (taken only when the lease is due), or recorded: books a call that was
+        never held. `actual_nano` None: all that is held. The cells are added once; where an expired lease is settled
+        late, what its expiry added to the same cells is taken off first."""
+        scopes = _scopes(lease.counters)
+        keys: list[str] = [layout.EPOCH, _lease_key(lease.id), layout.LEASES, *scopes.keys]
+        actual = "" if actual_nano is None else actual_nano
+        periods = scopes.periods if final == RECORDED else ()
+        args: list[Value] = [lease.epoch, lease.id, actual, final, OPEN_MS, FINAL_MS, len(scopes.keys)]
+        args += (len(periods) // 2, *periods)
+        by_key: dict[str, list[Value]] = {}
+        for cell in cells:
+            by_key.setdefault(cell.key, [cell.seconds, 0]).extend((cell.field, cell.amount))
+        for key, row in by_key.items():
+            row[1] = len(row) // 2 - 1
+            keys.append(key)
+            args += row
+        reply = await self._store.run(SETTLE, keys, args, again=True)
+        try:
+            return _settlement(reply)
+        except (TypeError, ValueError, LookupError) as error:
+            raise _nonsense() from error
+
+    async def hand_back(self, rates: Sequence[tuple[Rate, int]] = (), seats: Seats | None = None) -> None:
+        """Units that were asked for and not used, and the seat of a request that is over. Sent once: what is lost on
+        the way comes back by itself, units with time and seats when they are due."""
+        keys = [rate.key for rate, _ in rates]
+        args: list[Value] = [len(rates), "" if seats is None else seats.holder]
+        for rate, units in rates:
+            args += (rate.emission_us, units)
+        if seats is not None:
+            keys.append(seats.key)
+        if keys:
+            await self._store.run(HAND_BACK, keys, args, again=not rates)
+
+    async def renew(self, leases: Sequence[Lease], seats: Sequence[Seats], lease_ms: int) -> None:
+        """From now on they are due in `lease_ms`; those that are no more stay so."""
+        for start in range(0, max(len(leases), len(seats)), AT_ONCE):
+            some, chairs = leases[start : start + AT_ONCE], seats[start : start + AT_ONCE]
+            keys = (layout.LEASES, *(each.key for each in chairs))
+            args: Sequence[Value] = (
+                lease_ms,
+                SEATS_MS,
+                *(each.holder for each in chairs),
+                *(lease.id for lease in some),
+            )
+            await self._store.run(RENEW, keys, args, again=True)
+
+    async def expired(self, most: int = 100) -> list[HeldLease]:
+        """Leases that are due on the server's clock, to be settled as expired."""
+        seconds, micros = await self._store.call("TIME", again=True)
+        now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+        return await self._open("ZRANGEBYSCORE", layout.LEASES, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, most)
+
+    async def held(self, most: int = 1_000) -> list[HeldLease]:
+        """Every open lease, those that are due first coming first."""
+        return await self._open("ZRANGE", layout.LEASES, 0, most - 1, "WITHSCORES")
+
+    async def used(self, counters: Sequence[Counter]) -> list[tuple[int, int]]:
+        """What is (used, held) of each."""
+        replies = await asyncio.gather(
+            *(self._store.call("HMGET", counter.key, "u", "h", again=True) for counter in counters)
+        )
+        return [(int(used or 0), int(held or 0)) for used, held in replies]
+
+    async def _open(self, *command: Value) -> list[HeldLease]:
+        found = await self._store.call(*command, again=True)
+        due = [(_text(found[i]), int(float(found[i + 1]))) for i in range(0, len(found), 2)]
+        rows = await asyncio.gather(
+            *(self._store.call("HMGET", _lease_key(id), *"sarmktn", again=True) for id, _ in due)
+        )
+        if gone := [id for (id, _), row in zip(due, rows, strict=True) if row[0] is None]:
+            await self._store.call("ZREM", layout.LEASES, *gone, again=True)  # their records outlived their time
+        return [lease for (id, at), row in zip(due, rows, strict=True) if (lease := _held(id, at, row)) is not None]
+
+
+# --- what a call says -------------------------------------------------------------------------------------------------
+
+
+class _Scopes(NamedTuple):
+    """A lease's counters, as scripts want them."""
+
+    keys: tuple[str, ...]
+    args: tuple[int, ...]
+    periods: tuple[int, ...]
+    json: bytes
+
+
+@lru_cache(maxsize=1_024)
+def _scopes(counters: tuple[Counter, ...]) -> _Scopes:
+    """Cached: the counters of a key are the same for all its requests of a day."""
+    args: list[int] = []
+    periods: list[int] = []
+    for counter in counters:
+        kept = KEPT_MS if counter.ends_ms else counter.keep_ms
+        args += (-1 if counter.limit_nano is None else counter.limit_nano, counter.starts_ms, counter.ends_ms, kept)
+        periods += (counter.ends_ms, kept)
+    return _Scopes(
+        tuple(counter.key for counter in counters), tuple(args), tuple(periods), orjson.dumps([*map(tuple, counters)])
+    )
+
+
+def _lease_key(id: str) -> str:
+    return f"{_LEASE}{id}"
+
+
+_LEASE: Final = layout.key("lease", "")
+
+
+# --- what the store answers -------------------------------------------------------------------------------------------
+
+
+def _nonsense() -> InternalError:
+    return InternalError("The store gave an answer that is none.")
+
+
+def _text(value: Any) -> str:
+    return bytes(value).decode("utf-8", "replace")
+
+
+def _states(numbers: Sequence[Any], rates: Sequence[Rate]) -> tuple[RateState, ...]:
+    return tuple(
+        RateState(rate.kind, rate.burst, int(numbers[2 * i]), int(numbers[2 * i + 1]) / 1e6)
+        for i, rate in enumerate(rates)
+    )
+
+
+def _admission(reply: Any, counters: Sequence[Counter], rates: Sequence[Rate], seats: Seats | None) -> Admission:
+    match reply[0]:
+        case 1:
+            return Admitted(_states(reply[1:], rates)) if rates else _PLAINLY
+        case 0:
+            return Denied(counters[reply[1] - 1], int(reply[2]), int(reply[3]))
+        case 2:
+            return Replayed(_text(reply[1]), _states(reply[2:], rates))
+        case 3:
+            states = _states(reply[3:], rates)
+            wait = int(reply[2])
+            return Limited(states[reply[1] - 1], math.inf if wait < 0 else wait / 1e6, states)
+        case 4 if seats is not None:
+            return NoSeat(seats.most)
+        case -1:
+            return WrongEpoch(_text(reply[1]))
+        case -2:
+            return WrongPeriod(int(reply[1]))
+    raise ValueError(reply)
+
+
+_PLAINLY: Final = Admitted()
+
+
+def _extension(reply: Any, counters: Sequence[Counter]) -> Extension:
+    match reply[0]:
+        case 1:
+            return _PLAINLY
+        case 0:
+            return Denied(counters[reply[1] - 1], int(reply[2]), int(reply[3]))
+        case 2:
+            return Replayed(_text(reply[1]))
+        case -1:
+            return WrongEpoch(_text(reply[1]))
+    raise ValueError(reply)
+
+
+def _settlement(reply: Any) -> Settlement:
+    match reply[0]:
+        case 1:
+            return Settled(True, _text(reply[1]), int(reply[2]), int(reply[3]))
+        case 2:
+            return Settled(False, _text(reply[1]))
+        case 3:
+            return NotDue()
+        case -1:
+            return WrongEpoch(_text(reply[1]))
+    raise ValueError(reply)
+
+
+def _held(id: str, expires_ms: int, row: Sequence[Any]) -> HeldLease | None:
+    """None for one that was settled between two looks."""
+    state, held, root, model, counters, since, note = row
+    if state != HELD.encode():
+        return None
+    return HeldLease(id, _text(root), _text(model), int(held), _counters(counters), note, int(since), expires_ms)
+
+
+def _counters(json: Iterable[Any]) -> tuple[Counter, ...]:
+    return tuple(Counter(*row) for row in orjson.loads(bytes(json)))
