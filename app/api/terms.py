@@ -6,6 +6,7 @@ from __future__ import annotations
 from decimal import Decimal, DecimalException
 from typing import Final
 
+from app.access.idempotency import HEADER, keepable
 from app.api.inbound import Inbound
 from app.core.caller import Caller
 from app.core.errors import InvalidValue
@@ -43,8 +44,14 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         priority="batch" if "batch" in (asked, caller.priority) else "interactive",  # a key's word is its most
         local_only=caller.privacy == "local",
         max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
-        ignored=tuple(name.decode("latin-1") for name in headers if name.startswith(PREFIX) and name not in effective),
+        ignored=tuple(name.decode("latin-1") for name in headers if _is_ignored(name, effective, caller)),
     )
+
+
+def _is_ignored(name: bytes, effective: frozenset[bytes], caller: Caller) -> bool:
+    if name.startswith(PREFIX):
+        return name not in effective
+    return name == HEADER and not keepable(caller)
 
 
 def _one_of(inbound: Inbound, name: bytes, values: tuple[str, ...]) -> str | None:
