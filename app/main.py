@@ -12,6 +12,7 @@ from typing import Final
 from fastapi import APIRouter
 from pydantic import SecretStr
 
+from app.access.idempotency import Idempotency
 from app.access.keys import KeyRecord, Keys
 from app.api.admin import admin_router
 from app.api.app import fastapi_app
@@ -22,6 +23,7 @@ from app.api.embeddings import EmbeddingsEndpoint
 from app.api.feedback import feedback_router
 from app.api.front import Front, TokenPath
 from app.api.health import Readiness, health_router
+from app.api.idempotent import Idempotent
 from app.api.inbound import Receive, Scope, Send
 from app.api.models import models_router
 from app.api.reply import Pace
@@ -67,6 +69,9 @@ from app.wire.codec import Limits
 
 DRAIN_SECONDS: Final = 10.0
 """How long settling may still take once the last request is over."""
+
+REPEATABLE: Final = ("/v1/chat/completions", "/v1/embeddings")
+"""Where an `Idempotency-Key` counts."""
 
 log = get_logger("tierway")
 
@@ -212,7 +217,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             upstreams_router(door, routed.operations),
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
         ]
-        front = _front(settings, door, gateway, metrics, routers, routed.planning)
+        front = _front(settings, door, gateway, metrics, routers, routed.planning, Idempotency(store))
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
         yield front
 
@@ -286,7 +291,13 @@ async def _discover(
 
 
 def _front(
-    settings: Settings, door: Door, gateway: Gateway, metrics: Metrics, routers: Sequence[APIRouter], planning: Planning
+    settings: Settings,
+    door: Door,
+    gateway: Gateway,
+    metrics: Metrics,
+    routers: Sequence[APIRouter],
+    planning: Planning,
+    answers: Idempotency,
 ) -> Front:
     bounds, pace = settings.limits, settings.streaming
     limits = Limits(bounds.body_bytes, bounds.messages, bounds.tools, bounds.depth)
@@ -302,6 +313,8 @@ def _front(
         "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error, "embeddings"),
         "/v1/route": TokenPath(RouteEndpoint(door, peek, chat, limits), chat.write_error, "route"),
     }
+    for path in REPEATABLE:
+        paths[path] = replace(paths[path], endpoint=Idempotent(paths[path].endpoint, door, answers, bounds.body_bytes))
     return Front(
         paths,
         fastapi_app(routers),
