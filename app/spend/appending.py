@@ -76,12 +76,14 @@ class Appender(Generic[T]):
         self._wake.set()
         return await told
 
-    async def aclose(self) -> None:
-        """Writes what is there. Nothing that is added later is written."""
+    async def aclose(self) -> bool:
+        """Writes what is there; nothing that is added later. False: `write` has not returned yet."""
         self._closing.set()
         self._wake.set()
-        if await self._tasks.drain(self._patience):
-            log.error("the disk did not take the last of the %s in time", self._what)
+        if not await self._tasks.drain(2 * self._patience):
+            return True
+        log.error("the disk did not take the last of the %s in time", self._what)
+        return False
 
     async def _run(self) -> None:
         while self._waiting or self._told or not self._closing.is_set():

@@ -42,6 +42,7 @@ EVER: Final = 2**63
 TAIL_BYTES: Final = 4 << 20
 MOST_LEFT_OVER: Final = 2_000
 SEAL_AFTER_SECONDS: Final = 60.0
+RECORDED_MS: Final = 300_000
 
 log = logging.getLogger("tierway.spend")
 
@@ -102,11 +103,10 @@ class Journal:
 
     async def aclose(self) -> None:
         await self._tasks.cancel()
-        await self._appender.aclose()
-        file, self._file = self._file, None
-        if file is not None:
+        if await self._appender.aclose() and self._file is not None:
             with contextlib.suppress(OSError):
-                file.close() if file.size else file.discard()
+                self._file.close() if self._file.size else self._file.discard()
+            self._file = None
 
     # --- in a thread ------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,8 @@ class Journal:
         """The files of dead processes, locked by us, once their last settlements are read."""
         taken = [(path, take_over(path)) for path in sorted(self._folder.glob("journal-*.jsonl"))]
         inherited = [(path, file) for path, file in taken if file is not None]
-        self.left_over = [entry for path, _ in inherited for entry in _last_settlements(path)]
+        now_ms = int(self._clock.now() * 1000)
+        self.left_over = [entry for path, _ in inherited for entry in _last_settlements(path, now_ms)]
         return inherited
 
     # --- sealing ----------------------------------------------------------------------------------------------------
@@ -164,12 +165,15 @@ class Journal:
                 os.close(file)
 
 
-def _last_settlements(path: Path) -> Sequence[Entry]:
+def _last_settlements(path: Path, now_ms: int) -> Sequence[Entry]:
+    """Settling a lease twice does no harm, but what was never held is only known as booked for some minutes."""
     start = max(0, path.stat().st_size - TAIL_BYTES)
     last: deque[Entry] = deque(maxlen=MOST_LEFT_OVER)
     for line in lines_of(path, Tally(), start):
         entry = decode(line)
-        if entry is not None and entry.op in (SETTLED, CORRECTED):
+        if entry is None or entry.op not in (SETTLED, CORRECTED):
+            continue
+        if entry.final != "recorded" or entry.at_ms > now_ms - RECORDED_MS:
             last.append(entry)
     return last
 

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -28,6 +28,14 @@ Step = Entry | str
 PATTERN: Final = "outbox-*.jsonl"
 
 log = logging.getLogger("tierway.spend")
+
+
+class _Inherited(NamedTuple):
+    """An outbox of a dead process; `file` is its lock."""
+
+    path: Path
+    file: int
+    entries: list[Entry]
 
 
 class Outbox:
@@ -47,18 +55,18 @@ class Outbox:
     async def open(self, left_over: Iterable[Entry] = ()) -> None:
         """Takes over what dead processes left: in their outboxes, and `left_over`, of their journals."""
         self._appender.start()
-        inherited: list[tuple[Path, int]] = []
+        inherited: list[_Inherited] = []
         try:
             inherited = await asyncio.to_thread(self._inherit)
         except OSError as error:
             self._appender.ail(error.strerror or str(error))
-        for entry in (*left_over, *(entry for path, _ in inherited for entry in open_entries(path))):
+        for entry in (*left_over, *(entry for each in inherited for entry in each.entries)):
             self._add(entry)
         durable = await self._appender.flush()
-        for path, file in inherited:
+        for each in inherited:
             if durable:
-                path.unlink(missing_ok=True)
-            os.close(file)
+                each.path.unlink(missing_ok=True)
+            os.close(each.file)
         if self._pending:
             log.info("%d settlements of gateways that ended are settled again", len(self._pending))
 
@@ -77,10 +85,9 @@ class Outbox:
             self._appender.add(lease)
 
     async def aclose(self) -> None:
-        await self._appender.aclose()
-        file, self._file = self._file, None
-        if file is not None:
-            file.close() if self._on_disk else file.discard()
+        if await self._appender.aclose() and self._file is not None:
+            self._file.close() if self._on_disk else self._file.discard()
+            self._file = None
 
     def _add(self, entry: Entry) -> None:
         self._pending[entry.lease] = entry
@@ -88,9 +95,9 @@ class Outbox:
 
     # --- in a thread ------------------------------------------------------------------------------------------------
 
-    def _inherit(self) -> list[tuple[Path, int]]:
+    def _inherit(self) -> list[_Inherited]:
         taken = [(path, take_over(path)) for path in sorted(self._folder.glob(PATTERN))]
-        return [(path, file) for path, file in taken if file is not None]
+        return [_Inherited(path, file, open_entries(path)) for path, file in taken if file is not None]
 
     def _write(self, batch: Sequence[Step]) -> None:
         if self._file is None:
