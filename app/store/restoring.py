@@ -118,7 +118,7 @@ class LedgerKeys:
         self,
         counters: Sequence[Written],
         leases: Sequence[Unsettled],
-        cells: Sequence[Amount],
+        costs: Sequence[Amounts],
         done: Callable[[int], None],
     ) -> None:
         """`done` is told how many of them were written."""
