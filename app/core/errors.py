@@ -35,7 +35,8 @@ class Again(StrEnum):
 class GatewayError(Exception):
     """Base of all errors a client can see.
 
-    `param` names the field of the request, `retry_after` is in seconds.
+    `param` names the field of the request, `retry_after` is in seconds. `billed` says whether an attempt that ended so,
+    before anything of an answer came, may be on the upstream's bill all the same.
     """
 
     status: ClassVar[int] = 500
@@ -44,6 +45,7 @@ class GatewayError(Exception):
     blame: ClassVar[Blame] = Blame.US
     again: ClassVar[Again] = Again.NEVER
     client_may_retry: ClassVar[bool | None] = None  # None: leave it to the client's own rules
+    billed: bool = False
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -54,6 +56,8 @@ class GatewayError(Exception):
 
 class InternalError(GatewayError):
     """A fault of ours; the client learns the request id and nothing else."""
+
+    billed = True
 
 
 # --- the caller's ---------------------------------------------------------------------------------------------------
@@ -75,6 +79,10 @@ class UnsupportedParameter(CallerError):
 
     code = "unsupported_parameter"
     again = Again.NEXT
+
+
+class Unbounded(UnsupportedParameter):
+    """What the request asks for may cost anything at this model, and it counts against a limit on spend."""
 
 
 class ContextLengthExceeded(CallerError):
@@ -174,7 +182,7 @@ class HeadersTooLarge(CallerError):
 class ClientGone(CallerError):
     """The client left; seen only in logs and metrics."""
 
-    status, code = 499, "client_gone"
+    status, code, billed = 499, "client_gone", True
 
 
 # --- ours, or the sum of what upstreams did -------------------------------------------------------------------------
@@ -246,7 +254,7 @@ class Refused(UpstreamFault):
 class Broken(UpstreamFault):
     """The connection broke before the reply was whole."""
 
-    kind = "broken"
+    kind, billed = "broken", True
 
 
 class TimedOut(UpstreamFault):
@@ -257,6 +265,7 @@ class TimedOut(UpstreamFault):
     def __init__(self, message: str, *, phase: str) -> None:
         super().__init__(message)
         self.phase = phase
+        self.billed = phase != "upstream"  # which is an error status, and those are not billed
 
 
 class OutOfTime(TimedOut):
@@ -268,19 +277,19 @@ class OutOfTime(TimedOut):
 class BadReply(UpstreamFault):
     """What came is not the wire we know: HTML, wrong content type, broken JSON, a line beyond all bounds."""
 
-    kind, again = "bad_reply", Again.NEXT
+    kind, again, billed = "bad_reply", Again.NEXT, True
 
 
 class Incomplete(UpstreamFault):
     """The reply ended without saying why (no finish reason): a truncated answer must not look whole."""
 
-    kind = "incomplete"
+    kind, billed = "incomplete", True
 
 
 class Truncated(UpstreamFault):
     """The upstream dropped part of what it was sent."""
 
-    kind, again = "truncated", Again.LARGER
+    kind, again, billed = "truncated", Again.LARGER, True
 
 
 class ServerFault(UpstreamFault):

@@ -26,7 +26,8 @@ class Start:
 
     `model` is the name the upstream knows the model by. `body` is the whole reply of an upstream that answered in
     JSON, parsed and already normalised, in `dialect`. `ignored` names request fields that were dropped.
-    `served` is filled in by the gateway, for headers and the `tierway` object.
+    `prompt` are the tokens of the prompt, where the upstream counts them before it answers: what is known of an answer
+    that breaks off. `served` is filled in by the gateway, for headers and the `tierway` object.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Start:
     fingerprint: str | None = None
     service_tier: str | None = None
     ignored: tuple[str, ...] = ()
+    prompt: Tokens | None = None
     served: Served | None = None
 
 
@@ -95,13 +97,15 @@ class Finish:
 class Usage:
     """Tokens of the answer; always the last event. `estimated` where the upstream did not say, `truncated` where it
     evaluated less than it was sent. `details` is the upstream's own usage object in `Start.dialect`.
-    `cost_nano` is filled in by the gateway: None when the price is unknown."""
+    `cost_nano` is filled in by the gateway: None when the price is unknown; and so is `stopped`, by what it ended the
+    answer early."""
 
     tokens: Tokens
     estimated: bool = False
     truncated: bool = False
     details: dict[str, Any] | None = None
     cost_nano: int | None = None
+    stopped: str | None = None
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ English prose and code average; it is used where a wrong guess costs nothing but
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final
 
 BYTES_PER_TOKEN: Final = 4
@@ -15,6 +16,17 @@ TOKENS_PER_IMAGE: Final = 1_600  # the usual cap of a large image; only for esti
 def upper_bound(text_bytes: int) -> int:
     """At least as many tokens as any byte-level tokenizer makes of that many bytes."""
     return text_bytes
+
+
+def most(text: str) -> int:
+    """At least as many tokens as any byte-level tokenizer makes of the text, those included that normalise it first:
+    that turns some characters into many (U+FDFA has 3 bytes before and 33 after)."""
+    if text.isascii():
+        return upper_bound(len(text))
+    plain = len(text.encode(errors="surrogatepass"))
+    if unicodedata.is_normalized("NFKC", text):
+        return upper_bound(plain)
+    return upper_bound(max(plain, len(unicodedata.normalize("NFKC", text).encode(errors="surrogatepass"))))
 
 
 def estimate(text_bytes: int) -> int:

@@ -86,7 +86,9 @@ def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clo
         deadline = terms.deadline
         total = min(total, deadline - time.monotonic())
         if total <= 0:
-            raise OutOfTime(OUT_OF_TIME, phase="total")
+            error = OutOfTime(OUT_OF_TIME, phase="total")
+            error.billed = False  # nothing was sent
+            raise error
     try:
         yield replace(clocks, total=total, first_token=total if whole else clocks.first_token, deadline=deadline)
     except TimedOut as error:

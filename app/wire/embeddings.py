@@ -181,9 +181,11 @@ def read_reply(body: bytes, request: EmbeddingRequest, card: Card, ignored: tupl
     if len(set(map(len, vectors))) != 1:
         raise BadReply("The upstream's embeddings are not all of one length.")
     if request.dimensions is not None and len(vectors[0]) != request.dimensions:
-        raise UnsupportedParameter(
+        error = UnsupportedParameter(
             f"{card.name} makes vectors of {len(vectors[0])} dimensions only.", param="dimensions"
         )
+        error.billed = True
+        raise error
     return Embeddings(vectors, card.name, _prompt_tokens(reply), ignored)
 
 

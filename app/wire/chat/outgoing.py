@@ -3,7 +3,8 @@
 A caller of the same dialect gets its own body sent on, so that fields we do not know survive. What a server wants
 different is data in `card.quirks`:
 
-    max_tokens_field   the one name it knows: max_tokens or max_completion_tokens (absent: as the caller said)
+    max_tokens_field   the one name it knows: max_tokens or max_completion_tokens (absent: as the caller said, else as
+                       the model's maker has it)
     drop               top-level fields to leave out;  allow: the only top-level fields it takes
     developer_role     False: system instead
     reasoning_field    how it names earlier thinking in messages (absent: earlier thinking is left out)
@@ -14,6 +15,7 @@ different is data in `card.quirks`:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -32,6 +34,7 @@ _THINKING: Final = ("reasoning_content", "reasoning", "thinking_blocks")
 _ALWAYS: Final = frozenset({"model", "messages", "stream"})
 _ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
+_NEWER_OPENAI: Final = re.compile(r"gpt-[4-9]|o\d|chatgpt-")
 
 
 def write_request(request: Request, card: Card) -> Outgoing:
@@ -161,11 +164,18 @@ def _bare_tool(tool: Json, ignored: _Ignored) -> Json:
 
 
 def _limit(request: Request, body: Json, quirks: Mapping[str, Any]) -> None:
-    said = next((name for name in _LIMITS if name in body), "max_tokens")
+    said = next((name for name in _LIMITS if name in body), None) or _usual_limit(body["model"])
     for name in _LIMITS:
         body.pop(name, None)
     if request.max_tokens is not None:
         body[quirks.get("max_tokens_field") or said] = request.max_tokens
+
+
+def _usual_limit(model: str) -> str:
+    """What a limit is called that the caller did not name: OpenAI's newer models know only their own word for it, other
+    servers may pass over that one."""
+    name = model.rsplit("/", 1)[-1]
+    return "max_completion_tokens" if _NEWER_OPENAI.match(name) else "max_tokens"
 
 
 def _leave_out(request: Request, body: Json, ignored: _Ignored, quirks: Mapping[str, Any]) -> None:

@@ -111,11 +111,7 @@ def _tools(body: dict[str, Any], request: Request, rules: Rules, markers: Marker
 
 def _thinking(draft: _Draft, request: Request, card: Card, rules: Rules, conversation: Conversation) -> Thinking:
     wished = draft.wishes.pop("thinking", None)
-    effort = request.effort or effort_of(wished)
-    forced = bool(request.tools) and request.tool_choice is not None and request.tool_choice.forced
-    thinking = decide(
-        _capped(rules, card), effort, request.max_tokens, forced=forced, replay=not conversation.unthinking
-    )
+    thinking = _decided(request, card, rules, replay=not conversation.unthinking)
     draft.body["max_tokens"] = thinking.max_tokens
     config = thinking.config
     if rules.bound and thinking.on and conversation.thought:
@@ -132,6 +128,24 @@ def _thinking(draft: _Draft, request: Request, card: Card, rules: Rules, convers
     if thinking.ignored:
         draft.ignored.append("reasoning_effort")
     return thinking
+
+
+def answer_room(request: Request, card: Card) -> tuple[int, bool]:
+    """The `max_tokens` that are sent for a request, and whether the model may think within them. A request that asks
+    for just as many is sent just as many."""
+    thinking = _decided(request, card, rules_of(card))
+    return thinking.max_tokens, thinking.on
+
+
+def _decided(request: Request, card: Card, rules: Rules, *, replay: bool = True) -> Thinking:
+    effort = request.effort
+    if effort is None and request.dialect != DIALECT:
+        effort = effort_of(request.extra.get("thinking"))
+    return decide(_capped(rules, card), effort, request.max_tokens, forced=_forced(request), replay=replay)
+
+
+def _forced(request: Request) -> bool:
+    return bool(request.tools) and request.tool_choice is not None and request.tool_choice.forced
 
 
 def _capped(rules: Rules, card: Card) -> Rules:
@@ -209,10 +223,9 @@ def _kept(request: Request, card: Card, rules: Rules) -> Outgoing:
         body["stream"] = True
     if request.messages[-1].role == "assistant" and not rules.prefill:
         raise UnsupportedParameter("this model cannot continue an assistant's message", param="messages")
-    forced = request.tool_choice is not None and request.tool_choice.forced
-    thinking = decide(_capped(rules, card), request.effort, request.max_tokens, forced=forced)
+    thinking = _decided(request, card, rules)
     body["max_tokens"] = thinking.max_tokens
-    if not _accepted(body, request.effort, rules) or (forced and rules.forced == "unthinking"):
+    if not _accepted(body, request.effort, rules) or (_forced(request) and rules.forced == "unthinking"):
         _replace_thinking(body, thinking)
     refused = [name for name in SAMPLING if name in body and not rules.sampling]
     if rules.sampling and "temperature" in body and "top_p" in body:
@@ -225,9 +238,13 @@ def _kept(request: Request, card: Card, rules: Rules) -> Outgoing:
 
 
 def _accepted(body: Mapping[str, Any], effort: str | None, rules: Rules) -> bool:
-    """Whether the model takes what the caller said about thinking and effort, word for word."""
+    """Whether the model takes what the caller said about thinking and effort, word for word. A budget for thinking that
+    leaves nothing of a lowered `max_tokens` it does not take."""
     thinking, config = body.get("thinking"), body.get("output_config")
     kind = thinking.get("type") if isinstance(thinking, dict) else None
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if kind == "enabled" and isinstance(budget, int) and budget >= body["max_tokens"]:
+        return False
     word = config.get("effort") if isinstance(config, dict) else None
     takes = (
         kind is None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -36,6 +37,7 @@ PLAIN_REASONS: Final = frozenset({"end_turn", "max_tokens", "tool_use", "refusal
 """Stop reasons that the neutral finish says as well."""
 
 _TIERS: Final[Mapping[str, str]] = {"standard": "default", "priority": "priority", "batch": "batch"}
+_LONG_MARKER: Final = b'"ttl":"1h"'
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
@@ -103,6 +105,7 @@ class _MessageReader:
         self._request_id = request.id
         self._name = card.name
         self._originals: Mapping[str, str] = outgoing.memo or {}
+        self._long = _LONG_MARKER in outgoing.body
         self._open: dict[Any, _Block] = {}
         self._calls = 0
         self._length = 0  # of the text so far
@@ -142,7 +145,11 @@ class _MessageReader:
         tier = _TIERS.get(tier) if isinstance(tier, str) else None
         # When it was made the API does not say: the adapter, which has a clock, does.
         id = id if isinstance(id, str) and id else f"msg_{self._request_id}"
-        return [Start(id, self._name, 0, DIALECT, service_tier=tier)]
+        return [Start(id, self._name, 0, DIALECT, service_tier=tier, prompt=self._prompt())]
+
+    def _prompt(self) -> Tokens | None:
+        tokens = tokens_of(self._usage, long=self._long)
+        return replace(tokens, completion=0, reasoning=0) if tokens is not None and tokens.prompt else None
 
     def _block_start(self, event: dict[str, Any]) -> list[Event]:
         fields = _object(event, "content_block")
@@ -177,7 +184,7 @@ class _MessageReader:
         if reason == "refusal":
             events += _refusal(self._stop.get("stop_details"))
         events.append(_finish(reason, self._stop.get("stop_sequence")))
-        tokens = tokens_of(self._usage)
+        tokens = tokens_of(self._usage, long=self._long)
         if tokens is not None:
             events.append(Usage(tokens, details=self._usage))
         return events
@@ -322,15 +329,19 @@ def annotation(citation: Any, start: int, end: int) -> dict[str, Any] | None:
     return {"type": "url_citation", "url_citation": cited}
 
 
-def tokens_of(usage: Mapping[str, Any]) -> Tokens | None:
+def tokens_of(usage: Mapping[str, Any], *, long: bool = False) -> Tokens | None:
     """Tokens as OpenAI counts them: the prompt holds what was read from and written to the cache. None where input or
-    output is not known."""
+    output is not known. `long`: an hour in the cache was asked for; where it is not said how long what was written is
+    kept, it is taken for that, which costs more."""
     fresh, completion, written, read = (token_count(usage, name) for name in _COUNTS)
     if fresh is None or completion is None:
         return None
-    written, read = written or 0, read or 0
     by_time, details = usage.get("cache_creation"), usage.get("output_tokens_details")
-    hour = token_count(by_time, "ephemeral_1h_input_tokens") or 0
+    minutes, hour = (token_count(by_time, f"ephemeral_{time}_input_tokens") for time in ("5m", "1h"))
+    written = (minutes or 0) + (hour or 0) if written is None else written
+    if hour is None:
+        hour = max(0, written - (minutes or 0)) if long else 0
+    read = read or 0
     thinking = token_count(details, "thinking_tokens") or 0
     return Tokens(
         prompt=fresh + written + read,

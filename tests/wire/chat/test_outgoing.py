@@ -66,7 +66,26 @@ def test_the_token_limit_has_the_name_the_server_knows(
 
 def test_a_limit_lowered_on_the_way_is_the_one_sent() -> None:
     assert sent(replace(ask(max_tokens=50), max_tokens=9))["max_tokens"] == 9
-    assert sent(replace(ask(), max_tokens=9))["max_tokens"] == 9
+    assert sent(replace(ask(max_completion_tokens=50), max_tokens=9))["max_completion_tokens"] == 9
+    lowered = sent(replace(ask(max_tokens=50, max_completion_tokens=40), max_tokens=9))
+    assert {name: lowered[name] for name in lowered if name.startswith("max_")} == {"max_completion_tokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gpt-6-luna", "max_completion_tokens"),
+        ("openai/o4-mini", "max_completion_tokens"),
+        ("gpt-oss-120b", "max_tokens"),
+        ("deepseek-chat", "max_tokens"),
+        ("olmo-3", "max_tokens"),
+    ],
+)
+def test_a_limit_set_on_the_way_is_called_what_the_server_minds(model: str, name: str) -> None:
+    """One that the server does not know is refused by some, and passed over by others: the answer then costs more than
+    was held for it."""
+    body = orjson.loads(write_request(replace(ask(), max_tokens=9), card(model)).body)
+    assert {each: body[each] for each in body if each.startswith("max_")} == {name: 9}
 
 
 def test_what_a_server_cannot_take_is_left_out_by_name() -> None:

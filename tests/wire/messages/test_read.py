@@ -87,7 +87,7 @@ def test_any_split_of_the_bytes_gives_the_same_events(name: str, places: list[in
 def test_the_start_names_the_card_and_the_tier() -> None:
     """Whoever serves, the reply's model is the one that was chosen, not an alias the upstream made of it."""
     start = read(sse(begun(service_tier="standard"), *ended()))[0]
-    assert start == Start("msg_1", CURRENT, 0, "messages", service_tier="default")
+    assert start == Start("msg_1", CURRENT, 0, "messages", service_tier="default", prompt=Tokens(5))
     unnamed = {"type": "message_start", "message": {"usage": {"service_tier": ["?"]}}}
     start = read(sse(unnamed, *ended()))[0]
     assert isinstance(start, Start) and start.id == "msg_req-1" and start.service_tier is None
