@@ -169,10 +169,8 @@ class IdempotencyMismatch(CallerError):
     status, code = 422, "idempotency_mismatch"
 
 
-class IdempotencyNotKept(CallerError):
+class IdempotencyNotKept(Unprocessable):
     """The first request with this idempotency key was answered, but its answer could not be kept."""
-
-    status, code, client_may_retry = 409, "idempotency_not_kept", False
 
 
 class HeadersTooLarge(CallerError):
