@@ -30,14 +30,17 @@ ERRORS: Final = {
     "401": "The API key is missing or not valid.",
     "403": "The key may not use this model.",
     "404": "There is no such model.",
+    "409": "The first request with this idempotency key is still being answered; see `retry-after`.",
     "413": "The body is too large.",
-    "429": "Every candidate is throttled; see `retry-after`.",
+    "422": "The idempotency key was used for another request, or its answer was too large to be kept.",
+    "429": "A limit of the key is reached, or every candidate is throttled; see `retry-after`.",
     "502": "Every candidate failed; the message says what was tried.",
     "503": "No upstream, overloaded, or shutting down; see `retry-after`.",
     "504": "No candidate answered in time.",
 }
 HEADERS: Final = {
     "x-request-id": "An id of your own for this request; it is in the reply and in our log.",
+    "idempotency-key": "A word of yours for this request: asked again with it, the first answer comes again.",
     "x-tierway-strategy": "How `auto` chooses: cost, quality, privacy or adaptive.",
     "x-tierway-timeout": "Seconds this request may take in all.",
     "x-tierway-agent": "The type of agent that asks, for the log.",

@@ -8,6 +8,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
+from app.access.idempotency import NAME, asked_of
 from app.api.documented import ERROR, ERRORS, HEADERS, document_token_paths
 from app.api.terms import read_terms
 from app.core.caller import ANONYMOUS
@@ -71,6 +72,8 @@ async def test_every_header_that_is_described_is_read() -> None:
         wire = Wire(headers={name: "\x07"})
         try:
             read = read_terms(wire.inbound(), ANONYMOUS)
+            if name == NAME:
+                asked_of(ANONYMOUS, b"\x07", "/", {}, b"")
         except GatewayError as error:
             assert error.param == name
         else:

@@ -88,6 +88,18 @@ async def test_what_has_no_effect_is_named() -> None:
     assert terms(heeded).ignored == ()
 
 
+@pytest.mark.parametrize(
+    ("caller", "ignored"),
+    [
+        (ANONYMOUS, ()),
+        (Caller(store_content="off"), ("idempotency-key",)),
+        (Caller(retention_days=0), ("idempotency-key",)),
+    ],
+)
+async def test_who_may_have_nothing_stored_learns_that_no_answer_is_kept(caller: Caller, ignored: Any) -> None:
+    assert terms({"idempotency-key": "k"}, caller).ignored == ignored
+
+
 async def test_a_session_that_the_gateway_should_make_is_not_made_yet() -> None:
     """Else all who ask for a new one would share the session of that name, and its model."""
     read = terms({"x-tierway-session": "new"})
