@@ -45,6 +45,7 @@ def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str
             b"x-tierway-reason": served.reason,
             b"x-tierway-fallback": served.fallback,
             b"x-tierway-attempts": served.attempts,
+            b"x-tierway-context": served.context,
         }
         headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
         if served.defaults:

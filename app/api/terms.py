@@ -13,16 +13,22 @@ from app.core.errors import InvalidValue
 from app.core.money import NANO_PER_USD
 from app.core.request import Terms
 from app.routing.registry import STRATEGIES
+from app.sessions.sessions import new_id
 from app.telemetry.trace import trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
-NEW: Final = "new"  # asks for a session that the gateway keeps; it keeps none yet
+CONTEXTS: Final = ("error", "truncate")
+NEW: Final = "new"  # asks for a session of a new name
 TEXT_MAX: Final = 256
 USD_MAX: Final = 1_000_000
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
 PREFIX: Final = b"x-tierway-"
 EFFECTIVE: Final = frozenset(
-    PREFIX + name for name in (b"strategy", b"timeout", b"agent", b"priority", b"session", b"max-cost")
+    PREFIX + name
+    for name in (
+        *(b"strategy", b"timeout", b"agent", b"priority", b"session", b"context"),
+        *(b"max-cost", b"session-max-cost"),
+    )
 )
 """What is read here. Any other header of ours, later ones and misspelt ones alike, has no effect, and is named so."""
 
@@ -31,7 +37,6 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
     headers = inbound.headers
     timeout = _seconds(inbound, b"x-tierway-timeout")
     session = _text(inbound, b"x-tierway-session")
-    effective = EFFECTIVE if session != NEW else EFFECTIVE - {b"x-tierway-session"}
     asked = _one_of(inbound, b"x-tierway-priority", PRIORITIES)
     return Terms(
         request_id=inbound.request_id,
@@ -39,18 +44,20 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         deadline=None if timeout is None else inbound.started + timeout,
         trace_parent=trace_of(inbound.header(b"traceparent")).header,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
-        session=None if session == NEW else session,
+        session=new_id() if session == NEW else session,
         agent=_text(inbound, b"x-tierway-agent"),
         priority="batch" if "batch" in (asked, caller.priority) else "interactive",  # a key's word is its most
         local_only=caller.privacy == "local",
         max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
-        ignored=tuple(name.decode("latin-1") for name in headers if _is_ignored(name, effective, caller)),
+        session_max_cost_nano=_usd(inbound, b"x-tierway-session-max-cost"),
+        truncate=_one_of(inbound, b"x-tierway-context", CONTEXTS) == "truncate",
+        ignored=tuple(name.decode("latin-1") for name in headers if _is_ignored(name, caller)),
     )
 
 
-def _is_ignored(name: bytes, effective: frozenset[bytes], caller: Caller) -> bool:
+def _is_ignored(name: bytes, caller: Caller) -> bool:
     if name.startswith(PREFIX):
-        return name not in effective
+        return name not in EFFECTIVE
     return name == HEADER and not keepable(caller)
 
 

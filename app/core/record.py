@@ -29,6 +29,7 @@ class Served:
     session: str | None = None
     defaults: tuple[str, ...] = ()  # parameters that the operator's defaults filled in
     simulated: bool = False
+    context: str | None = None  # what the model was not sent of the conversation, in words
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ class Terms:
 
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
     of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
-    caused this request. `ignored` names headers that had no effect. `max_cost_nano` is the most that this request and
+    caused this request. `ignored` names headers that had no effect. `truncate`: what the caller sent may be shortened to
+    fit a window. `max_cost_nano` is the most that this request and
     all it causes may cost, `session_max_cost_nano` its whole session.
     """
 
@@ -35,6 +36,7 @@ class Terms:
     ignored: tuple[str, ...] = ()
     max_cost_nano: int | None = None
     session_max_cost_nano: int | None = None
+    truncate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

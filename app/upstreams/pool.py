@@ -1,17 +1,21 @@
 """Several servers that are one upstream: which of them gets the next request.
 
-Least in flight first, then the shortest queue, then whoever has waited longest for a request. What makes a replica
+Least in flight first, then the shortest queue, then whoever has waited longest for a request. A conversation stays
+where its prefix is cached, unless that server is noticeably busier than another. What makes a replica
 go away or come back is noticed by the adapter, which marks it here; nothing in this module does I/O.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
 NOBODY: Final[frozenset[str]] = frozenset()
+BUSIER: Final = 4
+"""So many more requests at one server than at the least busy one are worth reading a conversation anew elsewhere."""
 
 
 @dataclass(slots=True)
@@ -50,12 +54,17 @@ class Pool:
         return self.others(NOBODY)
 
     @contextlib.contextmanager
-    def lease(self, skip: Set[str] = NOBODY) -> Iterator[str]:
+    def lease(self, skip: Set[str] = NOBODY, conversation: str | None = None) -> Iterator[str]:
         """The URL to use; in flight there until the context is left.
 
-        Replicas that are away or in `skip` are taken only when there is no other, those in `skip` last.
+        Replicas that are away or in `skip` are taken only when there is no other, those in `skip` last. Requests of
+        one `conversation` go to the same one as long as nothing speaks against it.
         """
         replica = min(self._replicas.values(), key=lambda one: _order(one, skip))
+        if conversation is not None and len(self._replicas) > 1:
+            home = max(self._replicas.values(), key=lambda one: _affinity(one, conversation))
+            if _order(home, skip)[:2] == _order(replica, skip)[:2] and _busy(home) - _busy(replica) <= BUSIER:
+                replica = home
         self._turn += 1
         replica.turn = self._turn
         replica.in_flight += 1
@@ -79,3 +88,12 @@ class Pool:
 
 def _order(replica: Replica, skip: Set[str]) -> tuple[bool, bool, int, int, int]:
     return replica.url in skip, replica.away, replica.in_flight, replica.queue_depth, replica.turn
+
+
+def _busy(replica: Replica) -> int:
+    return replica.in_flight + replica.queue_depth
+
+
+def _affinity(replica: Replica, conversation: str) -> bytes:
+    """The same on every gateway, and one replica more or less moves only its own conversations."""
+    return hashlib.blake2b(f"{replica.url}\0{conversation}".encode(), digest_size=8).digest()

@@ -90,7 +90,8 @@ class VllmUpstream:
         self._offers: dict[str, Offer] = {}
 
     def stream(self, request: Request, card: Card) -> AsyncGenerator[Event, None]:
-        return self._anywhere(card, lambda server: server.chat(request, card, unique(request.id)))
+        conversation = request.terms.session
+        return self._anywhere(card, lambda server: server.chat(request, card, unique(request.id)), conversation)
 
     async def embed(self, request: EmbeddingRequest, card: Card) -> Embeddings:
         async def one(server: OpenAIServer) -> AsyncGenerator[Embeddings, None]:
@@ -100,13 +101,13 @@ class VllmUpstream:
             return await anext(results)
 
     async def _anywhere(
-        self, card: Card, ask: Callable[[OpenAIServer], AsyncGenerator[T, None]]
+        self, card: Card, ask: Callable[[OpenAIServer], AsyncGenerator[T, None]], conversation: str | None = None
     ) -> AsyncGenerator[T, None]:
-        """What the best replica gives. Where no connection can be made nothing was asked yet, so the next replica is
+        """What the best replica gives, which is that of the `conversation` where there is one. Where no connection can be made nothing was asked yet, so the next replica is
         tried, as for the addresses of one name; a request that was sent is never sent again."""
         skip = {url for url, offer in self._offers.items() if card.name not in offer.models}
         while True:
-            with self.pool.lease(skip) as url:
+            with self.pool.lease(skip, conversation) as url:
                 try:
                     async with contextlib.aclosing(ask(self._servers[url])) as items:
                         async for item in items:

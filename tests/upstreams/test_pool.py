@@ -121,3 +121,36 @@ def test_a_pool_is_awake_while_one_of_it_is() -> None:
     assert pool.awake
     pool.mark("http://b", away=True)
     assert not pool.awake
+
+
+def home(pool: Pool, conversation: str, skip: frozenset[str] = frozenset()) -> str:
+    with pool.lease(skip, conversation) as url:
+        return url
+
+
+def test_a_conversation_stays_where_its_prefix_is_cached() -> None:
+    """Else every turn reads the whole conversation anew. Many conversations still spread over all replicas."""
+    pool = Pool((A, B, C))
+    homes = {name: home(pool, name) for name in map(str, range(60))}
+    assert set(homes.values()) == {A, B, C}
+    assert all(home(pool, name) == url for name, url in homes.items())
+    assert all(home(Pool((C, A, B)), name) == url for name, url in homes.items()), "on every gateway"
+
+
+def test_a_conversation_moves_when_something_forces_it() -> None:
+    pool = Pool((A, B))
+    first = home(pool, "s")
+    other = B if first == A else A
+    pool.mark(first, away=True)
+    assert home(pool, "s") == other
+    pool.mark(first, away=False)
+    assert home(pool, "s", frozenset({first})) == other
+    pool.mark(first, queue_depth=4)
+    assert home(pool, "s") == first
+    pool.mark(first, queue_depth=5)
+    assert home(pool, "s") == other
+
+
+def test_without_a_conversation_the_least_busy_is_chosen() -> None:
+    pool = Pool((A,))
+    assert home(pool, "s") == A

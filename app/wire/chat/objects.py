@@ -65,6 +65,13 @@ def write_reply(answer: Answer, request: Request) -> bytes:
 
 
 def _choice(choice: Choice, start: Start) -> Json:
+    extra = choice.finish_extra if start.dialect == "chat" else {}
+    fields = finish_fields(choice.finish, choice.detail)
+    return {"index": choice.index, "message": write_message(choice), "logprobs": choice.logprobs, **fields, **extra}
+
+
+def write_message(choice: Choice) -> Json:
+    """The assistant's message of a whole answer."""
     nothing_else = not choice.calls and choice.refusal is None
     message: Json = {
         "role": "assistant",
@@ -78,10 +85,7 @@ def _choice(choice: Choice, start: Start) -> Json:
         message["thinking_blocks"] = blocks
     if choice.calls:
         message["tool_calls"] = [write_call(call) for call in choice.calls]
-    message |= {name: value for name, value in choice.extra.items() if name not in message}
-    extra = choice.finish_extra if start.dialect == "chat" else {}
-    fields = finish_fields(choice.finish, choice.detail)
-    return {"index": choice.index, "message": message, "logprobs": choice.logprobs, **fields, **extra}
+    return message | {name: value for name, value in choice.extra.items() if name not in message}
 
 
 def _block(thought: Thought) -> Json:
