@@ -116,7 +116,7 @@ def test_a_keys_budget_and_an_entry_of_the_same_name_are_one_counter_with_the_lo
 def test_a_request_and_a_session_are_their_callers_own() -> None:
     """Tenants choose session names and request ids; one must not be able to use up the other's limit."""
     made = budgets(rule("session", "total"), rule("session", match="x-*"))
-    told = {"session": "s-1", "max_cost_nano": 7, "session_max_cost_nano": 9, "root_id": "r-1"}
+    told: dict[str, Any] = {"session": "s-1", "max_cost_nano": 7, "session_max_cost_nano": 9, "root_id": "r-1"}
     found = counted(made, CI, **told)
     assert {id: counter.limit_nano for id, counter in found.items()} == {
         EVERYTHING: None,
