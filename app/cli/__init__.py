@@ -9,6 +9,7 @@ from app import __version__
 from app.cli.check import check
 from app.cli.eval import evaluation
 from app.cli.keys import keys
+from app.cli.ledger import ledger
 from app.cli.models import models
 from app.cli.replay import replay_command
 from app.cli.route import route
@@ -19,7 +20,7 @@ from app.cli.train import train
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[serve, check, models, route, replay_command, simulate, keys, train, evaluation],
+    commands=[serve, check, models, route, replay_command, simulate, keys, ledger, train, evaluation],
 )
 @click.version_option(__version__, prog_name="tierway")
 def main() -> None:

@@ -29,7 +29,7 @@ from app.spend.appending import Appender
 from app.spend.entries import CORRECTED, SETTLED, Entry, decode, encode
 from app.spend.lines import OwnedFile, Tally, lines_of, sync_folder, take_over
 
-__all__ = ["Entry", "Journal", "Tally", "entries", "files_of", "over_at", "read"]
+__all__ = ["Entry", "Journal", "Tally", "entries", "files_of", "over_at", "place_of", "read"]
 
 FOLDER: Final = "ledger"
 DAY_MS: Final = 86_400_000
@@ -241,10 +241,15 @@ def _until(path: Path) -> int:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+def place_of(folder: Path) -> Path:
+    """Where the files are: the folder itself, or inside of what is a data folder."""
+    inside = folder / FOLDER
+    return inside if inside.is_dir() else folder
+
+
 def files_of(folder: Path) -> list[Path]:
     """All journal files there, those that are being written included; `folder` may be the data folder too."""
-    inside = folder / FOLDER
-    place = inside if inside.is_dir() else folder
+    place = place_of(folder)
     return sorted([*place.glob("journal-*.jsonl"), *place.glob("journal-*.jsonl.gz")])
 
 

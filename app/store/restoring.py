@@ -15,7 +15,7 @@ import orjson
 from app.core.spending import Counter
 from app.store import layout
 from app.store.client import Store
-from app.store.ledger import KEPT_MS, OPEN_MS
+from app.store.ledger import EXPIRED, HELD, KEPT_MS, OPEN_MS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,7 +23,6 @@ R = TypeVar("R")
 AT_ONCE: Final = 500
 SPEND: Final = tuple(each for name, each in layout.PARTITIONS.items() if name.partition("-")[0] == "spend")
 COSTS: Final = tuple(each for name, each in layout.PARTITIONS.items() if name.partition("-")[0] == "costs")
-HELD: Final = b"held"
 
 
 class Counted(NamedTuple):
@@ -48,12 +47,14 @@ class Written(NamedTuple):
 
 
 class Unsettled(NamedTuple):
-    """A lease that is charged, and corrected should it be settled late; `cells` are what its charge put there."""
+    """A lease that is charged. While it is `expired` who settles it late corrects that, and the `cells` that its charge
+    put there; else it is final."""
 
     id: str
     held_nano: int
     charged_nano: int
     cells: Sequence[tuple[str, str, int]] = ()
+    final: str = EXPIRED
 
 
 class Amounts(NamedTuple):
@@ -110,7 +111,7 @@ class LedgerKeys:
     async def _open_lease(self, id: str) -> tuple[str, OpenLease | None]:
         """None for one that was settled meanwhile."""
         state, held, counters = await self._store.call("HMGET", layout.key("lease", id), "s", "a", "k", again=True)
-        if state != HELD:
+        if state != HELD.encode():
             return id, None
         return id, OpenLease(int(held), tuple(row[3] for row in orjson.loads(bytes(counters))))
 
@@ -136,7 +137,7 @@ class LedgerKeys:
     async def _write_lease(self, lease: Unsettled) -> None:
         key = layout.key("lease", lease.id)
         booked = [word for key_, field, amount in lease.cells for word in (f"x:{key_}:{field}", amount)]
-        fields = ("s", "expired", "a", lease.held_nano, "c", lease.charged_nano)
+        fields = ("s", lease.final, "a", lease.held_nano, "c", lease.charged_nano)
         await self._store.call("HSET", key, *fields, *booked, again=True)
         await self._store.call("PEXPIRE", key, OPEN_MS, again=True)
 
