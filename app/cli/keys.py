@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, DecimalException
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -155,14 +156,18 @@ def moment(text: str, now: datetime) -> int:
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
 
 
-def amounts(said: tuple[str, ...]) -> dict[str, str]:
-    """`day=5` and the like, by period; whether that is one, and an amount, is for who takes it to say."""
-    found: dict[str, str] = {}
+def amounts(said: tuple[str, ...]) -> dict[str, Decimal]:
+    """`day=5` and the like, by period; which periods there are is for who takes them to say."""
+    found: dict[str, Decimal] = {}
     for text in said:
-        period, equals, usd = text.partition("=")
-        if not equals or period in found:
+        period, _, usd = text.partition("=")
+        try:
+            amount = Decimal(usd)
+        except DecimalException:
+            amount = Decimal("nan")
+        if not amount.is_finite() or period in found:
             fail(f"--budget {text!r} is not like day=5, or says again what another says.", status=2)
-        found[period] = usd
+        found[period] = amount
     return found
 
 
