@@ -107,14 +107,11 @@ class Budgets:
             del self._made[next(iter(self._made))]
         if agent is not None and self._by_scope["agent"] and len(self.agents) < REMEMBERED:
             self.agents.add(agent)
-        found: dict[str, Counter] = {}
-        for standing in self._standings(_subjects(caller, agent), caller, now_ms):
-            counter = standing.counter
-            if (before := found.get(counter.key)) is None or _tighter(counter, before):
-                found[counter.key] = counter
-        starts = max(counter.starts_ms for counter in found.values())
-        ends = min((counter.ends_ms for counter in found.values() if counter.ends_ms), default=float("inf"))
-        return starts, ends, tuple(found.values())
+        standings = _each_once(self._standings(_subjects(caller, agent), caller, now_ms))
+        counters = tuple(standing.counter for standing in standings)
+        starts = max(counter.starts_ms for counter in counters)
+        ends = min((counter.ends_ms for counter in counters if counter.ends_ms), default=float("inf"))
+        return starts, ends, counters
 
     def _of_session(self, caller: Caller, terms: Terms, now_ms: int) -> tuple[Counter, ...]:
         """A session is counted from its first turn, so that a limit set later knows what was spent before. Where a
@@ -164,26 +161,26 @@ class Budgets:
     ) -> tuple[Standing, ...]:
         """What there is to count at that moment: what counts all together and what is named one by one, and what comes
         of these keys, agents and (owner, session)s."""
-        found: dict[str, Standing] = {}
+        callers = tuple(callers)
         subjects: dict[Subject, None] = {("global", ("*",), None): None}
-        for scope in ("tenant", "key", "agent", "session"):
-            subjects[scope, (), None] = None
         for scope in ("tenant", "agent"):
             named = (limit.match for limit in self._by_scope[scope] if _is_plain(limit.match))
             subjects.update(((scope, (name,), name), None) for name in named)
         for caller in callers:
             subjects.update(dict.fromkeys(_subjects(caller, None)))
-            for own in self._own(caller):
-                standing = self._standing(own, ("key", (), own.match), now_ms)
-                found[standing.counter.key] = standing
         subjects.update(dict.fromkeys(map(_agent_subject, agents)))
         subjects.update(dict.fromkeys(_session_subject(*one) for one in sessions))
-        for subject in subjects:
-            for limit in self._by_scope[subject[0]]:
-                if limit.shared or _matches(limit, subject):
-                    standing = self._standing(limit, subject, now_ms)
-                    found[standing.counter.key] = standing
-        return tuple(found.values())
+        shared = [self._standing(one, ("", (), None), now_ms) for one in self._limits.values() if one.shared]
+        matching = (
+            self._standing(limit, subject, now_ms)
+            for subject in subjects
+            for limit in self._by_scope[subject[0]]
+            if _matches(limit, subject)
+        )
+        own = (
+            self._standing(limit, ("key", (), limit.match), now_ms) for caller in callers for limit in self._own(caller)
+        )
+        return _each_once([*shared, *matching, *own])
 
     def _standings(self, subjects: Iterable[Subject], caller: Caller, now_ms: int) -> Iterable[Standing]:
         for subject in subjects:
@@ -289,6 +286,16 @@ def _owner(caller: Caller) -> str:
     if caller.tenant is not None:
         return f"tenant:{caller.tenant}"
     return "" if caller.key_id is None else f"key:{caller.key_id}"
+
+
+def _each_once(standings: Iterable[Standing]) -> tuple[Standing, ...]:
+    """Of those that count on the same counter, which else would be charged twice, the one with the lower limit."""
+    found: dict[str, Standing] = {}
+    for standing in standings:
+        key = standing.counter.key
+        if key not in found or _tighter(standing.counter, found[key].counter):
+            found[key] = standing
+    return tuple(found.values())
 
 
 def _tighter(one: Counter, other: Counter) -> bool:
