@@ -38,6 +38,9 @@ FINAL_MS: Final = 600_000
 given up but still lies in some buffer."""
 KEPT_MS: Final = 33 * layout.DAY * 1_000
 """How long a counter outlives its period, so that what began in it can end in it, and reports can read it."""
+MOST_NANO: Final = 10**15
+"""What one call is held or charged for at most, a million dollars, so that no sum overflows, whatever an upstream says
+that it used."""
 AT_ONCE: Final = 200  # leases renewed in one call, so that no script keeps others waiting
 
 
@@ -115,7 +118,7 @@ class HeldLease(NamedTuple):
 
 
 Admission = Admitted | Limited | NoSeat | Denied | WrongPeriod | WrongEpoch | Replayed
-Extension = Admitted | Denied | Replayed | WrongEpoch
+Extension = Admitted | Denied | Replayed
 Settlement = Settled | NotDue | WrongEpoch
 
 
@@ -157,7 +160,7 @@ class LedgerStore:
             scopes = _scopes(lease.counters)
             keys[1] = _lease_key(lease.id)
             keys += scopes.keys
-            args[:3] = lease.epoch, lease.id, lease.held_nano
+            args[:3] = lease.epoch, lease.id, min(lease.held_nano, MOST_NANO)
             args[5:10] = lease.root_id, lease.model, scopes.json, note, len(scopes.keys)
             args += scopes.args
         for rate in rates:
@@ -174,9 +177,9 @@ class LedgerStore:
 
     async def extend(self, lease: Lease, more_nano: int) -> Extension:
         """The lease stays as it is: it is the caller's to change once this is admitted."""
-        keys = (layout.EPOCH, _lease_key(lease.id), *_scopes(lease.counters).keys)
+        keys = (_lease_key(lease.id), *_scopes(lease.counters).keys)
         limits = [-1 if counter.limit_nano is None else counter.limit_nano for counter in lease.counters]
-        reply = await self._store.run(EXTEND, keys, (lease.epoch, lease.held_nano + more_nano, *limits), again=True)
+        reply = await self._store.run(EXTEND, keys, (min(lease.held_nano + more_nano, MOST_NANO), *limits), again=True)
         try:
             return _extension(reply, lease.counters)
         except (TypeError, ValueError, LookupError) as error:
@@ -190,7 +193,7 @@ class LedgerStore:
         late, what its expiry added to the same cells is taken off first."""
         scopes = _scopes(lease.counters)
         keys: list[str] = [layout.EPOCH, _lease_key(lease.id), layout.LEASES, *scopes.keys]
-        actual = "" if actual_nano is None else actual_nano
+        actual = "" if actual_nano is None else max(0, min(actual_nano, MOST_NANO))
         periods = scopes.periods if final == RECORDED else ()
         args: list[Value] = [lease.epoch, lease.id, actual, final, OPEN_MS, FINAL_MS, len(scopes.keys)]
         args += (len(periods) // 2, *periods)
@@ -343,8 +346,6 @@ def _extension(reply: Any, counters: Sequence[Counter]) -> Extension:
             return Denied(counters[reply[1] - 1], int(reply[2]), int(reply[3]))
         case 2:
             return Replayed(_text(reply[1]))
-        case -1:
-            return WrongEpoch(_text(reply[1]))
     raise ValueError(reply)
 
 

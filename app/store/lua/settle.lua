@@ -31,6 +31,11 @@ elseif final == 'expired' then
 end
 change = tonumber(actual) - tonumber(charged)
 
+redis.call('HSET', KEYS[2], 's', final, 'c', actual)
+redis.call('HDEL', KEYS[2], 'k', 'n', 'r', 'm')
+redis.call('PEXPIRE', KEYS[2], final == 'expired' and ARGV[5] or ARGV[6])
+redis.call('ZREM', KEYS[3], id)
+
 for i = 1, counters do
   local key = KEYS[3 + i]
   if state == '' then
@@ -57,14 +62,10 @@ while k <= #KEYS do
     elseif final == 'expired' then
       redis.call('HSET', KEYS[2], booked, amount)
     end
-    if amount ~= '0' then redis.call('HINCRBY', KEYS[k], ARGV[i], amount) end
+    if amount ~= '0' then redis.pcall('HINCRBY', KEYS[k], ARGV[i], amount) end -- a sum that is full stays as it is
   end
   if seconds > 0 and redis.call('EXISTS', KEYS[k]) == 1 then redis.call('EXPIRE', KEYS[k], ARGV[a]) end
   a, k = last + 2, k + 1
 end
 
-redis.call('HSET', KEYS[2], 's', final, 'c', actual)
-redis.call('HDEL', KEYS[2], 'k', 'n', 'r', 'm')
-redis.call('PEXPIRE', KEYS[2], final == 'expired' and ARGV[5] or ARGV[6])
-redis.call('ZREM', KEYS[3], id)
 return {1, state, change, tonumber(held)}

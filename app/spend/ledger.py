@@ -1,0 +1,308 @@
+"""The ledger of one gateway: holds before an upstream is called, settlements after, and what it takes for both to be
+exact when something dies.
+
+What the store does not take goes to the outbox, and `run` brings it there again; it renews what runs here, and settles
+what nobody renews any more. Everything is also noted in the journal. An emptied store lends nothing until an operator
+has said what it should know. Who may spend how much is decided by those who make the counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal
+
+from app.core.clock import Clock
+from app.core.errors import BudgetStoreUnavailable, GatewayError, StoreUnavailable
+from app.core.spending import CostCell, Counter, Lease, Rate, Seats
+from app.spend.entries import EXPIRED, EXTENDED, RESERVED, SETTLED, Entry, entry_of
+from app.spend.epochs import is_by_hand, new_epoch
+from app.spend.journal import Journal
+from app.spend.outbox import Outbox
+from app.spend.remembered import Remembered
+from app.store import ledger as states
+from app.store.ledger import Admission, Admitted, Denied, HeldLease, LedgerStore, Replayed, Settled, WrongEpoch
+
+LEASE_MS: Final = 30_000
+SWEEP_SECONDS: Final = 1.0
+AT_ONCE: Final = 100
+MOST_RECORDS: Final = 10_000
+"""How many records of free answers wait for the store; what is charged always does."""
+
+EMPTIED: Final = (
+    "The store lost its books of what was spent, so nothing may be spent. `tierway ledger rebuild` restores them from"
+    " the journals, `tierway ledger reset` begins new ones."
+)
+AWAY: Final = "What may be spent cannot be asked now, so nothing is."
+
+CellsOf = Callable[[HeldLease, int], Sequence[CostCell]]
+
+log = logging.getLogger("tierway.spend")
+
+
+def no_cells(lease: HeldLease, nano: int) -> Sequence[CostCell]:
+    """An expiry shows in no aggregate."""
+    return ()
+
+
+class Ledger:
+    """`on_crash` says what a lease costs whose gateway died: all it held, or nothing. `over_reserved` is told by how
+    much an answer cost more than was held for it, `alert` which limits have less left than before."""
+
+    def __init__(
+        self,
+        calls: LedgerStore,
+        clock: Clock,
+        journal: Journal,
+        outbox: Outbox,
+        *,
+        on_crash: Literal["full", "release"],
+        over_reserved: Callable[[int], None],
+        alert: Callable[[Sequence[Counter]], None],
+        lease_ms: int = LEASE_MS,
+    ) -> None:
+        self.epoch = ""
+        self.open_leases: dict[str, Lease] = {}
+        self._calls = calls
+        self._clock = clock
+        self._journal = journal
+        self._outbox = outbox
+        self._on_crash = on_crash
+        self._over_reserved = over_reserved
+        self._alert = alert
+        self._lease_ms = lease_ms
+        self._remembered: Remembered | None = None
+        self._agrees = True
+        self._seats: dict[str, Seats] = {}
+        self._doubtful: dict[str, tuple[Lease | None, Seats | None]] = {}
+        self._renewed_at = clock.monotonic()
+        self._wake = asyncio.Event()
+
+    async def open(self, remembered: Remembered) -> None:
+        """Finds out in which epoch the store is. Where it cannot be asked, or is not the one this gateway knows,
+        nothing is lent until `run` or an admission finds otherwise."""
+        self._remembered = remembered
+        self.epoch = await asyncio.to_thread(remembered.read)
+        try:
+            await self._agree()
+        except StoreUnavailable as error:
+            log.warning("the ledger begins without the store: %s", error)
+
+    async def make_durable(self) -> None:
+        """To be called where anything limits spend: what the store acknowledged then survives a loss of power."""
+        await self._calls.make_durable()
+
+    # --- one attempt ------------------------------------------------------------------------------------------------
+
+    async def admit(
+        self, lease: Lease | None, rates: Sequence[Rate] = (), seats: Seats | None = None, note: bytes = b""
+    ) -> Admission:
+        """Raises `BudgetStoreUnavailable` where money is to be held and the store cannot be asked, or has lost its
+        books; without a lease, `StoreUnavailable`."""
+        answer = await self._ask(lease, rates, seats, note)
+        if isinstance(answer, WrongEpoch) and lease is not None:
+            if not self._adopt(answer.epoch):
+                raise BudgetStoreUnavailable(EMPTIED, retry_after=30)
+            lease.epoch = self.epoch
+            answer = await self._ask(lease, rates, seats, note)
+        match answer:
+            case Replayed(states.HELD, rates=known):  # the store's client asked again by itself
+                answer = Admitted(known)
+            case Denied(counter):
+                self._alert((counter,))
+        if isinstance(answer, Admitted):
+            if lease is not None:
+                self.open_leases[lease.id] = lease
+                self._journal.note(entry_of(RESERVED, lease, self._now_ms()))
+            if seats is not None:
+                self._seats[seats.holder] = seats
+        return answer
+
+    async def _ask(self, lease: Lease | None, rates: Sequence[Rate], seats: Seats | None, note: bytes) -> Admission:
+        sent = self._calls.reachable
+        try:
+            return await self._calls.admit(lease, rates, seats, lease_ms=self._lease_ms, note=note)
+        except (GatewayError, asyncio.CancelledError) as error:
+            if sent:  # and perhaps admitted, while nobody is there to make use of it
+                self._doubt(lease, seats)
+            if isinstance(error, StoreUnavailable) and lease is not None:
+                raise BudgetStoreUnavailable(AWAY, retry_after=1) from error
+            raise
+
+    async def extend(self, lease: Lease, more_nano: int) -> bool:
+        """Whether that much more is held now."""
+        try:
+            answer = await self._calls.extend(lease, more_nano)
+        except GatewayError as error:
+            log.warning("a hold could not be extended: %s", error)
+            return False
+        if isinstance(answer, Denied):
+            self._alert((answer.counter,))
+        if not isinstance(answer, Admitted):
+            return False
+        lease.held_nano += more_nano
+        self._journal.note(entry_of(EXTENDED, lease, self._now_ms()))
+        return True
+
+    async def settle(
+        self, lease: Lease, actual_nano: int, final: str = states.SETTLED, cells: Sequence[CostCell] = ()
+    ) -> None:
+        """Never fails: what the store does not take now it is given again later. `final` is settled, released, or
+        recorded for a call that was never held."""
+        entry = entry_of(SETTLED, lease, self._now_ms(), actual_nano, final, cells)
+        self._journal.note(entry)
+        try:
+            taken = await self._book(entry)
+        except (GatewayError, asyncio.CancelledError) as error:
+            await self._put_off(entry)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            if not taken:
+                await self._put_off(entry)
+
+    async def hand_back(self, rates: Sequence[tuple[Rate, int]] = (), seats: Seats | None = None) -> None:
+        """When a request is over. Never fails: units come back with time, and seats are given back later."""
+        if seats is not None:
+            self._seats.pop(seats.holder, None)
+        try:
+            await self._calls.hand_back(rates, seats)
+        except (GatewayError, asyncio.CancelledError) as error:
+            self._doubt(None, seats)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    # --- what is asked about it -------------------------------------------------------------------------------------
+
+    @property
+    def lends(self) -> bool:
+        """Whether money can be held now; costs nothing."""
+        return self._agrees and self._calls.reachable
+
+    async def used(self, counters: Sequence[Counter]) -> list[tuple[int, int]]:
+        """What is (used, held) of each."""
+        return await self._calls.used(counters)
+
+    async def held(self, most: int = 1_000) -> list[HeldLease]:
+        """Every open lease of all gateways."""
+        return await self._calls.held(most)
+
+    # --- beside the requests ----------------------------------------------------------------------------------------
+
+    async def run(self, cells_of: CellsOf = no_cells) -> None:
+        """Until it is cancelled. `cells_of` is what an expired lease adds to the aggregates; a late settlement puts
+        that right where it names the same cells."""
+        while True:
+            await self.tend(cells_of)
+            try:
+                async with asyncio.timeout(min(SWEEP_SECONDS, self._lease_ms / 3_000)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            self._wake.clear()
+
+    async def tend(self, cells_of: CellsOf = no_cells) -> None:
+        """All that is due now. What runs here is renewed before what is overdue is looked for: after a pause of this
+        process its own leases are both."""
+        steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            self._agree,
+            self._renew,
+            self._release,
+            self._replay,
+            lambda: self._expire(cells_of),
+        )
+        for step in steps:
+            try:
+                await step()
+            except StoreUnavailable:
+                return
+            except GatewayError:
+                log.exception("the ledger could not do all that is due")
+
+    async def _renew(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._renewed_at >= self._lease_ms / 3_000:
+            await self._calls.renew([*self.open_leases.values()], [*self._seats.values()], self._lease_ms)
+            self._renewed_at = now
+
+    async def _release(self) -> None:
+        """Takes back what may have been admitted unheard."""
+        for id, (lease, seats) in list(self._doubtful.items()):
+            if lease is not None:
+                await self._calls.settle(lease, 0, states.RELEASED)
+            await self._calls.hand_back((), seats)
+            del self._doubtful[id]
+
+    async def _replay(self) -> None:
+        for entry in list(self._outbox.pending().values())[:AT_ONCE]:
+            if not await self._book(entry):
+                return
+
+    async def _expire(self, cells_of: CellsOf) -> None:
+        for due in await self._calls.expired(AT_ONCE):
+            lease = due.lease(self.epoch)
+            nano = due.held_nano if self._on_crash == "full" else 0
+            cells = cells_of(due, nano)
+            said = await self._calls.settle(lease, nano, states.EXPIRED, cells)
+            if isinstance(said, Settled) and said.applied:
+                log.warning("lease %s of request %s expired; %d nano-dollars charged", due.id, due.root_id, nano)
+                self._journal.note(entry_of(EXPIRED, lease, self._now_ms(), nano, states.EXPIRED, cells))
+                self._tell(lease, said)
+
+    # --- the store's books ------------------------------------------------------------------------------------------
+
+    async def _book(self, entry: Entry) -> bool:
+        """False while the store has lost its books."""
+        lease = entry.as_lease()
+        said = await self._calls.settle(lease, entry.amount_nano, entry.final, entry.cells)
+        if isinstance(said, WrongEpoch) and not self._adopt(said.epoch):
+            return False
+        if isinstance(said, Settled) and said.applied:
+            if said.before == states.HELD and entry.amount_nano > said.held_nano:
+                self._over_reserved(entry.amount_nano - said.held_nano)
+            self._tell(lease, said)
+        self.open_leases.pop(lease.id, None)
+        self._outbox.done(lease.id)
+        return True
+
+    async def _put_off(self, entry: Entry) -> None:
+        if entry.final == states.RECORDED and not entry.amount_nano and len(self._outbox.pending()) >= MOST_RECORDS:
+            return
+        if not await self._outbox.put(entry):
+            log.error("a settlement waits for the store, and the disk does not keep it meanwhile")
+
+    def _tell(self, lease: Lease, said: Settled) -> None:
+        limited = [counter for counter in lease.counters if counter.limit_nano is not None]
+        if limited and said.delta_nano > 0:
+            self._alert(limited)
+
+    def _doubt(self, lease: Lease | None, seats: Seats | None) -> None:
+        id = lease.id if lease is not None else seats.holder if seats is not None else None
+        if id is not None:
+            self._doubtful[id] = (lease, seats)
+            self._wake.set()
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1_000)
+
+    # --- the epoch --------------------------------------------------------------------------------------------------
+
+    async def _agree(self) -> None:
+        found = await self._calls.epoch()
+        if found is None and not self.epoch:
+            found = await self._calls.begin(new_epoch())
+        agreed, self._agrees = self._agrees, self._adopt(found or "")
+        if agreed and not self._agrees:
+            log.error(EMPTIED)
+
+    def _adopt(self, found: str) -> bool:
+        """Whether the store's epoch is ours, or may become it: the first we see, or one begun by hand."""
+        if not found or (self.epoch not in ("", found) and not is_by_hand(found)):
+            return False
+        if found != self.epoch:
+            log.warning("the ledger's epoch is now %s", found)
+            self.epoch = found
+            if self._remembered is not None:
+                self._remembered.write(found)
+        return True
