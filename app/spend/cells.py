@@ -114,7 +114,8 @@ class Row(NamedTuple):
 
 def row_of(field: bytes, amount: bytes) -> Row | None:
     """A stored sum; None for what cannot be read."""
-    family, *names, measure = field.decode("utf-8", "replace").split(SEPARATOR)
+    family, *names = field.decode("utf-8", "replace").split(SEPARATOR)
+    measure = names.pop() if names else ""
     if WIDTH.get(family) != len(names) or (whole := whole_of(amount)) is None:
         return None
     return Row(family, tuple(names), measure, whole)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from app.core.money import usd
 from app.spend import cells
-from app.spend.histogram import percentile
+from app.spend.histogram import LAST, percentile
 from app.spend.sums import Sums
 
 SHARES: Final = (0.5, 0.95, 0.99)
@@ -133,11 +132,7 @@ def kind_of(place: str, kind: str | None, sums: Sums, answers: int) -> Kind:
     )
 
 
-def percentiles(sums: Mapping[str, int], measure: str) -> Percentiles:
-    counts = {
-        int(name[1:]): count
-        for name, count in sums.items()
-        if name[0] == measure and name[1:].isdecimal() and count > 0
-    }
+def percentiles(sums: Sums, measure: str) -> Percentiles:
+    counts = {number: count for number in range(LAST + 1) if (count := sums[f"{measure}{number}"]) > 0}
     p50, p95, p99 = (percentile(counts, each) for each in SHARES)
     return Percentiles(p50=p50, p95=p95, p99=p99)
