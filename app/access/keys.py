@@ -166,6 +166,8 @@ class Keys:
         stored = StoredKey(
             **spec.model_dump(), id=f"key_{secrets.token_hex(8)}", created_at=now, sha256=_digest(secret).hex()
         )
+        if spec.budgets:  # what is spent from now on must survive a loss of power
+            await self._store.make_durable()
         await self._store.run(
             PUT,
             (layout.KEYS, layout.VERSIONS),

@@ -121,6 +121,23 @@ async def test_a_key_that_would_never_work_is_not_made(keys: Keys, store: Store)
     assert await store.call("EXISTS", layout.KEYS) == 0
 
 
+async def test_with_the_first_budget_the_store_becomes_durable(valkey: Path, clock: ManualClock) -> None:
+    """Else a loss of power forgets what was spent, and it can be spent again."""
+    made = list[str]()
+
+    async def make_durable() -> None:
+        made.append("durable")
+
+    store = Store(Address(path=str(valkey)), make_durable=make_durable)
+    await store.open()
+    keys = Keys(store, clock)
+    await keys.create(KeySpec(name="n", requests_per_minute=1))
+    assert made == []
+    await keys.create(KeySpec(name="n", budgets={"day": Decimal(5)}))
+    assert made == ["durable"]
+    await store.aclose()
+
+
 async def test_a_revoked_key_is_refused_for_good_and_still_listed(keys: Keys, clock: ManualClock) -> None:
     kept, kept_secret = await keys.create(KeySpec(name="kept"))
     clock.advance(1)

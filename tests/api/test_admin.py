@@ -102,6 +102,43 @@ async def test_a_key_lives_from_its_making_to_its_end(keys: Keys, client: httpx2
     assert (await client.get("/admin/keys")).json()["data"][0]["revoked_at"]
 
 
+async def test_a_key_is_made_with_limits(keys: Keys, client: httpx2.AsyncClient) -> None:
+    """As they are said they are shown, and kept."""
+    limits = {
+        "budgets": {"day": 0.1, "month": 5},
+        "requests_per_minute": 60,
+        "tokens_per_minute": 90_000,
+        "concurrency": 4,
+    }
+    made = await client.post("/admin/keys", json={"name": "ci", **limits})
+    assert made.status_code == 201 and limits.items() <= made.json().items()
+    (listed,) = (await client.get("/admin/keys")).json()["data"]
+    assert limits.items() <= listed.items()
+    caller = keys.ring.authenticate(made.json()["key"])
+    assert caller.budgets == (("day", 100_000_000), ("month", 5_000_000_000))
+    assert (caller.requests_per_minute, caller.tokens_per_minute, caller.concurrency) == (60, 90_000, 4)
+
+
+@pytest.mark.parametrize(
+    ("limits", "param"),
+    [
+        ({"budgets": {"week": 5}}, "budgets.week.[key]"),
+        ({"budgets": {"day": "5"}}, "budgets.day"),
+        ({"budget": {"day": 5}}, "budget"),
+        ({"requests_per_minute": 0}, "requests_per_minute"),
+        ({"tokens_per_minute": 1.5}, "tokens_per_minute"),
+        ({"concurrency": -1}, "concurrency"),
+    ],
+)
+async def test_a_limit_that_is_none_is_refused(
+    keys: Keys, client: httpx2.AsyncClient, limits: dict[str, Any], param: str
+) -> None:
+    """Silently passed over, it would be no limit at all."""
+    reply = await client.post("/admin/keys", json={"name": "ci", **limits})
+    assert reply.status_code == 422 and error(reply)["param"] == param
+    assert await keys.list() == ()
+
+
 @pytest.mark.parametrize("key_id", ["key_0", "x", "%00", "x" * 500])
 async def test_a_key_that_is_not_there_cannot_be_ended(client: httpx2.AsyncClient, key_id: str) -> None:
     reply = await client.delete(f"/admin/keys/{key_id}")

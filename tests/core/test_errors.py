@@ -20,6 +20,7 @@ TREE = {
     "InvalidValue": (400, INVALID, "invalid_value", CALLERS, NEVER),
     "InvalidJson": (400, INVALID, "invalid_json", CALLERS, NEVER),
     "UnsupportedParameter": (400, INVALID, "unsupported_parameter", CALLERS, NEXT),
+    "Unbounded": (400, INVALID, "unsupported_parameter", CALLERS, NEXT),
     "ContextLengthExceeded": (400, INVALID, "context_length_exceeded", CALLERS, LARGER),
     "InvalidApiKey": (401, "authentication_error", "invalid_api_key", CALLERS, NEVER),
     "ModelNotAllowed": (403, "permission_error", "model_not_allowed", CALLERS, NEVER),
