@@ -30,6 +30,9 @@ REMEMBERED: Final = 10_000
 DAY_MS: Final = 86_400_000
 PARTITIONS: Final = {"day": "spend-day", "month": "spend-month", "total": "spend"}
 OWN: Final = ":own:"  # in a key: a limit that a caller set, and no operator
+OWN_SESSION: Final = f"{layout.PARTITIONS['spend-session'].prefix}{OWN}"
+OWN_REQUEST: Final = f"{layout.PARTITIONS['spend-request'].prefix}{OWN}"
+REQUEST_KEEP_MS: Final = layout.lifetime("spend-request") * 1_000
 
 Subject = tuple[str, tuple[str, ...], str | None]
 """A scope, the names by which an entry may match in it, and the one that tells it from others."""
@@ -94,7 +97,7 @@ class Budgets:
             made = self._made[who] = self._make(caller, terms.agent, now_ms)
         if terms.session is None and terms.max_cost_nano is None and terms.session_max_cost_nano is None:
             return made[2]
-        return made[2] + self._of_session(caller, terms, now_ms) + self._of_request(caller, terms)
+        return (*made[2], *self._of_session(caller, terms, now_ms), *self._of_request(caller, terms))
 
     @staticmethod
     def limited(counters: Iterable[Counter]) -> bool:
@@ -121,7 +124,7 @@ class Budgets:
             return ()
         name = terms.root_id if session is None else session
         owner = _owner(caller)
-        key = f"{layout.PARTITIONS['spend-session'].prefix}{OWN}{_digest(owner, name)}:0"
+        key = f"{OWN_SESSION}{_digest(owner, name)}:0"
         own = Counter(f"session:{_shown(name)}:total", "session", "total", key, most, 0, 0, self._session_keep_ms)
         rules = self._by_scope["session"]
         if not rules or session is None:
@@ -136,9 +139,8 @@ class Budgets:
         if (most := terms.max_cost_nano) is None:
             return ()
         name = f"request:{_shown(terms.root_id)}:total"
-        key = f"{layout.PARTITIONS['spend-request'].prefix}{OWN}{_digest(_owner(caller), terms.root_id)}:0"
-        keep_ms = layout.lifetime("spend-request") * 1_000
-        return (Counter(name, "request", "total", key, most, 0, 0, keep_ms),)
+        key = f"{OWN_REQUEST}{_digest(_owner(caller), terms.root_id)}:0"
+        return (Counter(name, "request", "total", key, most, 0, 0, REQUEST_KEEP_MS),)
 
     # --- all limits -------------------------------------------------------------------------------------------------
 
@@ -302,10 +304,9 @@ def _tighter(one: Counter, other: Counter) -> bool:
     return other.limit_nano is None or (one.limit_nano is not None and one.limit_nano < other.limit_nano)
 
 
-def _digest(*names: str) -> str:
-    written = "".join(f"{len(name)}:{name}" for name in names)
-    return blake2b(written.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+def _digest(one: str, other: str) -> str:
+    return blake2b(f"{len(one)}:{one}{other}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= SHOWN else f"{name[: SHOWN - 9]}…{_digest(name)[:8]}"
+    return name if len(name) <= SHOWN else f"{name[: SHOWN - 9]}…{_digest('', name)[:8]}"
