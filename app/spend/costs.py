@@ -37,7 +37,8 @@ BATCH: Final = 400
 FIELDS_MAX: Final = 60_000
 HOUR: Final = 3_600
 MILLI: Final = 1_000
-ANSWERED: Final = frozenset({"ok", "left"})  # outcomes of attempts whose answer reached the client, or began to
+NOT_LOST: Final = frozenset({"ok", "left", "expired"})
+"""Outcomes of attempts whose answer reached the client, or began to, or of which nobody knows."""
 
 MERGE: Final = load("costs_merge")
 
@@ -92,10 +93,11 @@ class Costs:
         self, attempt: Attempt, key_id: str | None, tenant: str | None, agent: str | None, *, stands_in: bool = False
     ) -> tuple[CostCell, ...]:
         """The cost and tokens of a leased attempt, to be booked with its settlement. `stands_in`: it is not the model
-        that should have answered."""
+        that should have answered. The cost is among them even where there is none: it may have to correct what the
+        expiry of the lease booked."""
         prefixes = self._prefixes(attempt.model, key_id, tenant, agent)
-        booked = money_of(attempt, stands_in=stands_in)
-        return tuple(cell for measure, amount in booked for cell in self._cells(prefixes, measure, amount))
+        booked = {cells.COST: 0, **dict(money_of(attempt, stands_in=stands_in))}
+        return tuple(cell for measure, amount in booked.items() for cell in self._cells(prefixes, measure, amount))
 
     # --- in, from records ---------------------------------------------------------------------------------------------
 
@@ -301,7 +303,7 @@ def money_of(attempt: Attempt, *, stands_in: bool) -> Iterator[tuple[str, int]]:
             yield cells.UNPRICED, 1
     if cost:
         yield cells.COST, cost
-        if attempt.outcome not in ANSWERED:
+        if attempt.outcome not in NOT_LOST:
             yield cells.LOST, cost
         elif stands_in:
             yield cells.FALLBACK_COST, cost

@@ -17,6 +17,7 @@ from app.core.money import Tokens
 from app.spend import cells, costs
 from app.spend.cells import ROOMS
 from app.spend.costs import Costs, hourly_of
+from app.spend.histogram import bucket
 from app.spend.span import span_of
 from app.spend.sums import Sums, ever, grouped, rows
 from app.store import layout
@@ -121,10 +122,21 @@ async def test_usage_that_no_attempt_has_is_the_records(store: Store) -> None:
     assert (total["in"], total["out"], total["cost"], total["unpriced"]) == (1_000, 100, 5, 0)
 
 
-async def test_a_settlement_that_cost_nothing_books_nothing(store: Store) -> None:
+@pytest.mark.parametrize("tokens", [None, Tokens()])
+async def test_a_settlement_that_cost_nothing_says_so(store: Store, tokens: Tokens | None) -> None:
+    """Where its lease had expired, it was charged in full, and the settlement corrects what it names."""
+    made = costs_on(store).cells_of(attempt(cost_nano=0, tokens=tokens), None, None, None)
+    assert [(cell.field.rpartition("\x1f")[2], cell.amount) for cell in made] == [("cost", 0), ("cost", 0)]
+    assert [cell.seconds for cell in made] == [layout.lifetime("costs"), 0]
+
+
+async def test_what_an_expiry_books_is_corrected_by_a_late_settlement(store: Store) -> None:
+    """So it names nothing that the settlement might not name."""
     service = costs_on(store)
-    assert service.cells_of(attempt(cost_nano=0, tokens=None), None, None, None) == ()
-    assert service.cells_of(attempt(cost_nano=0, tokens=Tokens()), None, None, None) == ()
+    expiry = service.cells_of(attempt("claude/opus", "expired", cost_nano=9_000, tokens=None), "k", "t", "a")
+    for outcome in ("ok", "broken"):
+        late = service.cells_of(attempt("claude/opus", outcome, cost_nano=5), "k", "t", "a", stands_in=True)
+        assert {(cell.key, cell.field) for cell in expiry} < {(cell.key, cell.field) for cell in late}
 
 
 async def test_totals_per_model_are_kept_for_ever(store: Store) -> None:
@@ -281,7 +293,7 @@ async def test_latency_and_quality_are_by_upstream(store: Store) -> None:
     found = await upstreams(service)
     gpu = found["gpu", "vllm", "local"]
     assert (gpu["answers"], gpu["value"], gpu["weight"]) == (2, 500, 500)
-    assert gpu[f"s{costs.bucket(2.0)}"] == 2 and gpu[f"f{costs.bucket(0.5)}"] == 1
+    assert gpu[f"s{bucket(2.0)}"] == 2 and gpu[f"f{bucket(0.5)}"] == 1
     assert found["other", "", ""] == {"value": 5, "weight": 5}
 
 
