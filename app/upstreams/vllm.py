@@ -103,8 +103,9 @@ class VllmUpstream:
     async def _anywhere(
         self, card: Card, ask: Callable[[OpenAIServer], AsyncGenerator[T, None]], conversation: str | None = None
     ) -> AsyncGenerator[T, None]:
-        """What the best replica gives, which is that of the `conversation` where there is one. Where no connection can be made nothing was asked yet, so the next replica is
-        tried, as for the addresses of one name; a request that was sent is never sent again."""
+        """What the best replica gives, which is that of the `conversation` where there is one. Where no connection can
+        be made nothing was asked yet, so the next replica is tried, as for the addresses of one name; a request that
+        was sent is never sent again."""
         skip = {url for url, offer in self._offers.items() if card.name not in offer.models}
         while True:
             with self.pool.lease(skip, conversation) as url:
