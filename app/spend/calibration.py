@@ -66,7 +66,7 @@ class _Shares:
         for place, count in enumerate(self.counts):
             above -= count
             if above < 0:
-                return 2.0 ** (-place / CLASSES_PER_HALVING)
+                return math.exp2(-place / CLASSES_PER_HALVING)
         return 1.0
 
 

@@ -1,15 +1,15 @@
 """What an attempt is charged once it is over, however it ended. Pure.
 
 Where the upstream told its usage, that is what it bills. An attempt that never reached it, or that it answered with an
-error status, is not billed, by Anthropic's and OpenAI's word. In between lies an answer that was cut: its caller left, a
-clock ran out, the connection broke. It is billed, but nobody says how much, so the most that can be is charged:
+error status, is not billed, by Anthropic's and OpenAI's word. In between lies an answer that was cut: its caller left,
+a clock ran out, the connection broke. It is billed, but nobody says how much, so the most that can be is charged:
 
 - of the prompt what the upstream told at the start, else the bound;
 - of a call without a stream the whole bound: its server learns only at the end that nobody listens, and finishes;
 - of a stream no more than its model can have made until its server noticed. That is at most `speed` tokens a second
-  since the request was sent and `LAG_SECONDS` on top; and where every token is shown, at most a token for each byte that
-  came, and what was made since then: `LAG_SECONDS` again, and the time for which nothing was read because the client
-  took nothing. Never more than the bound.
+  since the request was sent and `LAG_SECONDS` on top; and where every token is shown, at most a token for each byte
+  that came, and what was made since then: `LAG_SECONDS` again, and the time for which nothing was read because the
+  client took nothing. Never more than the bound.
 
 With `calibrated`, estimates are charged instead.
 """
@@ -27,13 +27,13 @@ from app.core.tokens import estimate, upper_bound
 from app.spend.bounds import Bound, hold_nano
 
 LAG_SECONDS: Final = 2.0
-"""How long a server that is sending goes on after its client is gone. Anthropic's and OpenAI's stop at the next write."""
+"""How long a server that is sending goes on after its client is gone: they stop when they next write."""
 
 
 class Ended(NamedTuple):
-    """How an attempt ended: well, or by `error`. `usage` is the upstream's own word, and no estimate. `begun`: something
-    of an answer came; `prompt`: what `Start.prompt` told. `seen_bytes` are all of text, thinking and arguments that
-    came. `seconds` passed since it was sent, and for `unread_seconds` of them nothing was read."""
+    """How an attempt ended: well, or by `error`. `usage` is the upstream's own word, and no estimate. `begun`:
+    something of an answer came; `prompt`: what `Start.prompt` told. `seen_bytes` are all of text, thinking and
+    arguments that came. `seconds` passed since it was sent, and for `unread_seconds` of them nothing was read."""
 
     error: BaseException | None = None
     usage: Usage | None = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from app.core.tokens import at_least, estimate, upper_bound
+from app.core.tokens import at_least, estimate, most, upper_bound
 from app.recall.embedder import TOKENIZER, wheel_folder
 
 SIZES = st.integers(0, 10**9)
@@ -56,3 +56,23 @@ def test_real_text_keeps_the_bounds(tokenizer: Tokenizer, text: str) -> None:
     count = len(tokenizer.encode(text, add_special_tokens=False).ids)
     size = len(text.encode())
     assert at_least(size) <= count - 1 <= upper_bound(size)  # 1: it puts a space before every text
+
+
+@pytest.fixture(scope="module")
+def dearest() -> Tokenizer:
+    """Makes a token of every byte, after normalising: no byte-level tokenizer makes more."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made = Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
+    made.normalizer = normalizers.NFKC()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return made
+
+
+@given(st.text() | st.text(alphabet="\ufdfaa\ufb03½é日"))
+def test_no_tokenizer_makes_more(dearest: Tokenizer, text: str) -> None:
+    """Who knows of a character that becomes many could spend more than a budget allows."""
+    assert most(text) >= max(len(dearest.encode(text).ids), len(text.encode()))
+
+
+def test_plain_text_counts_by_its_bytes() -> None:
+    assert (most("abc"), most("é"), most("日本"), most("\ufdfa"), most("\ud800")) == (3, 2, 6, 33, 3)

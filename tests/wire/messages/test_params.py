@@ -14,7 +14,7 @@ from app.core.errors import UnsupportedParameter
 from app.core.messages import Format, Message, TextPart, ThinkingPart, Tool, ToolChoice
 from app.wire import messages
 from app.wire.codec import Limits
-from app.wire.messages.params import BINDING_BETA, JSON_OBJECT_ORDER, rules_of
+from app.wire.messages.params import BINDING_BETA, JSON_OBJECT_ORDER, answer_room, rules_of
 from app.wire.messages.rules import RULES
 from tests.wire.messages_cases import (
     BUDGETED,
@@ -293,3 +293,41 @@ def test_unsigned_thinking_of_a_native_request_is_dropped() -> None:
         {"role": "user", "content": "b"},
     ]
     assert native(messages=turns)[0]["messages"][1] == {"role": "assistant", "content": [{"type": "text", "text": "a"}]}
+
+
+EFFORTS = (None, "none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("most", [None, 1, 1_024, 5_000, 10**6])
+def test_the_room_that_is_told_is_the_room_that_is_sent(name: str, most: int | None) -> None:
+    """Money is held for what is told; anything more would be spent unseen."""
+    for effort in EFFORTS:
+        request = ask(effort=effort, max_tokens=most)
+        room, _ = answer_room(request, card(name))
+        body = written(request, name)
+        assert body["max_tokens"] == room
+        assert written(replace(request, max_tokens=room), name) == body, "asking for just that changes nothing"
+
+
+def test_a_lowered_limit_wins_over_the_body_of_a_native_request() -> None:
+    body = {"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]}
+    request = replace(messages.read_request(orjson.dumps(body), TERMS, Limits()), max_tokens=9)
+    assert written(request)["max_tokens"] == 9
+
+
+def test_a_budget_for_thinking_shrinks_with_the_limit() -> None:
+    """The API refuses a budget that leaves nothing for the answer."""
+    thinking = {"type": "enabled", "budget_tokens": 10_000}
+    body = {
+        "model": "auto",
+        "max_tokens": 16_000,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "thinking": thinking,
+    }
+    request = messages.read_request(orjson.dumps(body), TERMS, Limits())
+    assert written(request, BUDGETED)["thinking"] == thinking
+    lowered = written(replace(request, max_tokens=4_000), BUDGETED)
+    assert lowered["max_tokens"] == 4_000 and 1_024 <= lowered["thinking"]["budget_tokens"] < 4_000
+    short = written(replace(request, max_tokens=900), BUDGETED)
+    assert short["max_tokens"] == 900 and "thinking" not in short
