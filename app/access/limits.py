@@ -30,12 +30,13 @@ TOKENS: Final = "tokens"
 Headers = list[tuple[bytes, bytes]]
 
 
-def rates_of(caller: Caller, prompt_tokens: int, completion_tokens: int) -> tuple[Rate, ...]:
-    """What one request of this caller asks of its limits; nothing where it has none."""
-    asked = (
-        (REQUESTS, caller.requests_per_minute, 1),
-        (TOKENS, caller.tokens_per_minute, max(1, prompt_tokens + completion_tokens)),
-    )
+def rates_of(caller: Caller, prompt_tokens: int, completion_tokens: int, *, guessed: bool = False) -> tuple[Rate, ...]:
+    """What one request of this caller asks of its limits; nothing where it has none. `guessed`: the caller named no
+    length of the answer, so that alone must not make its request too large."""
+    tokens = max(1, prompt_tokens + completion_tokens)
+    if guessed and caller.tokens_per_minute is not None:
+        tokens = max(prompt_tokens, min(tokens, caller.tokens_per_minute))
+    asked = ((REQUESTS, caller.requests_per_minute, 1), (TOKENS, caller.tokens_per_minute, tokens))
     return tuple(_rate(kind, caller, limit, cost) for kind, limit, cost in asked if limit is not None)
 
 

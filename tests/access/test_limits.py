@@ -68,6 +68,14 @@ def test_a_minute_never_brings_more_than_the_limit(limit: int) -> None:
         assert 60_000_000 / rate.emission_us > 0.99 * limit
 
 
+@pytest.mark.parametrize(("prompt", "cost"), [(0, 1_000), (500, 1_000), (1_000, 1_000), (1_001, 1_001)])
+def test_a_guess_alone_makes_no_request_too_large(prompt: int, cost: int) -> None:
+    """Or a key of few tokens a minute could ask for nothing without naming max_tokens."""
+    assert rates_of(KEY, prompt, 1_024, guessed=True)[1].cost == cost
+    assert rates_of(KEY, prompt, 1_024)[1].cost == prompt + 1_024
+    assert rates_of(KEY, 1, 2, guessed=True)[1].cost == 3
+
+
 def test_what_is_given_back_is_what_was_asked_for_and_not_used() -> None:
     rates = rates_of(KEY, 100, 300)
     assert unused(rates, 150) == [(rates[1], 250)]
