@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import httpx2
+from pydantic import SecretStr
 
 from app.core.clock import Clock
 from app.core.money import usd
@@ -124,13 +125,13 @@ class Alerts:
         log.error("a budget alert was not taken by its webhook", budget=said["budget"], why=type(why).__name__)
 
 
-def webhook(url: str) -> Post:
+def webhook(url: SecretStr) -> Post:
     """Posts JSON. Every other answer than 2xx is an error; its words are never logged, since they may hold the URL."""
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every URL, and this one may hold a token
 
     async def post(said: dict[str, Any]) -> None:
         async with httpx2.AsyncClient(timeout=POST_SECONDS) as client, asyncio.timeout(POST_SECONDS):
-            (await client.post(url, json=said)).raise_for_status()
+            (await client.post(url.get_secret_value(), json=said)).raise_for_status()
 
     return post
 

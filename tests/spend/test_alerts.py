@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from app.core.clock import ManualClock
@@ -191,7 +192,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_webhook_gets_it_as_json(store: Store, hook: Hook) -> None:
-    desk = Desk(store, webhook(hook.url), levels=(0.8,))
+    desk = Desk(store, webhook(SecretStr(hook.url)), levels=(0.8,))
     await desk.look(reading(800))
     await eventually(lambda: not len(desk.tasks))
     assert hook.bodies == [json.loads(json.dumps(said_of(reading(800), 0.8, NOW)))]
@@ -200,7 +201,7 @@ async def test_the_webhook_gets_it_as_json(store: Store, hook: Hook) -> None:
 @pytest.mark.parametrize("failure", [500, 404, 302, 0])
 async def test_a_webhook_that_stumbles_is_asked_again(store: Store, hook: Hook, at_once: None, failure: int) -> None:
     hook.statuses[:0] = [failure, failure]
-    desk = Desk(store, webhook(hook.url), levels=(0.8,))
+    desk = Desk(store, webhook(SecretStr(hook.url)), levels=(0.8,))
     await desk.look(reading(800))
     await eventually(lambda: not len(desk.tasks))
     assert len(hook.bodies) == 3 and not desk.errors
@@ -211,7 +212,7 @@ async def test_a_webhook_that_never_takes_it_is_given_up_and_its_address_kept(
 ) -> None:
     """Its path is often a token."""
     hook.statuses[:] = [500] * 3
-    desk = Desk(store, webhook(hook.url), levels=(0.8,))
+    desk = Desk(store, webhook(SecretStr(hook.url)), levels=(0.8,))
     with capture_logs() as lines:
         await desk.look(reading(800))
         await eventually(lambda: not len(desk.tasks))
