@@ -12,6 +12,7 @@ from app.cli.keys import keys
 from app.cli.ledger import ledger
 from app.cli.models import models
 from app.cli.replay import replay_command
+from app.cli.report import report
 from app.cli.route import route
 from app.cli.serve import serve
 from app.cli.simulate import simulate
@@ -20,7 +21,7 @@ from app.cli.train import train
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[serve, check, models, route, replay_command, simulate, keys, ledger, train, evaluation],
+    commands=[serve, check, models, route, replay_command, report, simulate, keys, ledger, train, evaluation],
 )
 @click.version_option(__version__, prog_name="tierway")
 def main() -> None:

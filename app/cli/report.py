@@ -55,7 +55,7 @@ def report(
         click.echo(text.rstrip("\r\n"))
         return
     try:
-        output.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+        output.write_bytes((text if text.endswith("\n") else f"{text}\n").encode())
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror}")
     click.echo(f"Written to {output}.", err=True)
