@@ -52,7 +52,7 @@ class Appender(Generic[T]):
         self._told: list[asyncio.Future[bool]] = []
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
-        self._tasks = TaskOwner(self._stopped)
+        self._tasks = TaskOwner(lambda name, error: log.error("%s failed: %r", name, error))
 
     def start(self) -> None:
         self._tasks.spawn(self._run(), f"append-{self._what}")
@@ -114,6 +114,12 @@ class Appender(Generic[T]):
             self.ail(error.strerror or str(error))
             self._keep(batch)
             return False
+        except Exception:
+            log.exception("%d entries of the %s are lost", len(batch), self._what)
+            self._unwritten -= len(batch)
+            self.lost += len(batch)
+            self._tell(told, False)
+            return True
         self._unwritten -= len(batch)
         if not self.healthy:
             self.healthy = True
@@ -137,12 +143,6 @@ class Appender(Generic[T]):
         """Cut short by closing."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), self._retry)
-
-    def _stopped(self, name: str, error: BaseException) -> None:
-        """A fault of ours; waiting for it to write would be in vain."""
-        self.healthy = False
-        log.error("%s failed: %r", name, error)
-        self._give_up_waiting()
 
     def _give_up_waiting(self) -> None:
         told, self._told = self._told, []
