@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 QUANTILE: Final = 0.999
@@ -63,11 +64,8 @@ class _Shares:
         above = self.total - math.ceil(quantile * (self.total + 1))  # how many may be larger
         if above < 0:
             return 1.0
-        for place, count in enumerate(self.counts):
-            above -= count
-            if above < 0:
-                return math.exp2(-place / CLASSES_PER_HALVING)
-        return 1.0
+        place = next(place for place, so_far in enumerate(accumulate(self.counts)) if so_far > above)
+        return math.exp2(-place / CLASSES_PER_HALVING)
 
 
 @dataclass(slots=True)

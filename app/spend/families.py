@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from app.core.card import Card
@@ -71,6 +72,7 @@ _OPENAIS: Final[Mapping[str, Family]] = {
 }
 """By how names begin; of several the first in this order."""
 
+_STARTS: Final = tuple(_OPENAIS)
 _UNKNOWN: Final = Family()
 _THINKS_ALOUD: Final = ("gpt-3", "gpt-4", "chatgpt-4o", "gpt-5-chat")
 """Of OpenAI's models, those that do not think before they answer."""
@@ -78,26 +80,27 @@ _THINKS_ALOUD: Final = ("gpt-3", "gpt-4", "chatgpt-4o", "gpt-5-chat")
 
 def family_of(card: Card) -> Family:
     """The bounds that hold for a model."""
-    if card.kind == "anthropic":
-        return _claude(card)
-    name = openai_name(card) if card.kind == "openai" else None
-    if name is None:
-        return _UNKNOWN
-    return next((family for start, family in _OPENAIS.items() if name.startswith(start)), _UNKNOWN)
+    return _known(card.kind, card.name, card.context_window)
 
 
-def _claude(card: Card) -> Family:
-    known = next((family for names, family in _CLAUDES if names.search(card.name)), _CLAUDE_NEW)
-    # The card's window may be one that a person set, and lower than the real one.
-    if card.context_window is not None and card.context_window > (known.window or 0):
-        return replace(known, window=card.context_window)
-    return known
+@lru_cache(maxsize=1_024)
+def _known(kind: str, name: str, window: int | None) -> Family:
+    if kind == "anthropic":
+        known = next((family for names, family in _CLAUDES if names.search(name)), _CLAUDE_NEW)
+        # A card's window may be one that a person set, and lower than the real one.
+        return replace(known, window=max(window or 0, known.window or 0))
+    stem = _stem(name) if kind == "openai" else ""
+    return next((family for start, family in _OPENAIS.items() if stem.startswith(start)), _UNKNOWN)
 
 
 def openai_name(card: Card) -> str | None:
     """The name of a model of OpenAI's, without what resellers and fine-tuning put before it; None for others."""
-    name = card.name.rsplit("/", 1)[-1].removeprefix("ft:")
-    return name if name.startswith(tuple(_OPENAIS)) else None
+    name = _stem(card.name)
+    return name if name.startswith(_STARTS) else None
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("/", 1)[-1].removeprefix("ft:")
 
 
 def thinking_of(card: Card) -> str:

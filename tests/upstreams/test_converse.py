@@ -215,7 +215,7 @@ async def test_the_requests_own_deadline_is_not_held_against_the_upstream(
     async with server(says(head, then="hang")) as url:
         with pytest.raises(OutOfTime) as caught:
             await answered(transport, url, asked(stream=stream, deadline=deadline))
-    assert caught.value.blame is Blame.CALLER
+    assert caught.value.blame is Blame.CALLER and caught.value.billed
 
 
 async def test_the_upstreams_own_total_is_held_against_it(transport: Transport) -> None:
@@ -227,8 +227,10 @@ async def test_the_upstreams_own_total_is_held_against_it(transport: Transport) 
 
 
 async def test_a_deadline_that_is_over_asks_nobody(transport: Transport) -> None:
-    with pytest.raises(OutOfTime):
+    """And so nothing is charged for it."""
+    with pytest.raises(OutOfTime) as caught:
         await answered(transport, "http://127.0.0.1:1", asked(deadline=0.0))  # else it would be Refused
+    assert not caught.value.billed
 
 
 async def test_fetch_gives_status_headers_and_body(transport: Transport) -> None:

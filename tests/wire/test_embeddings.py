@@ -305,7 +305,7 @@ def test_vectors_of_unequal_length_are_a_bad_reply() -> None:
 def test_an_upstream_that_passes_over_dimensions_is_noticed() -> None:
     with pytest.raises(UnsupportedParameter) as refused:
         read_reply(reply([1.0, 2.0, 3.0]), ask(dimensions=2), CARD)
-    assert refused.value.param == "dimensions"
+    assert refused.value.param == "dimensions" and refused.value.billed, "it was answered, and so it is charged"
     assert numbers(read_reply(reply([1.0, 2.0]), ask(dimensions=2), CARD).vectors) == [[1.0, 2.0]]
 
 
