@@ -44,6 +44,7 @@ MERGE: Final = load("success_merge")
 
 Cell = tuple[str, str, str]  # model, task type, tier
 Told = Callable[[str, str, float], None]
+Learnt = Callable[[str, int, int], None]
 
 log = logging.getLogger("tierway.learning")
 
@@ -79,12 +80,14 @@ class _Sum:
 
 
 class Success:
-    """The service. `told` hears the mean of a model on a task type whenever it moved (for the metric)."""
+    """The service. `told` hears the mean of a model on a task type whenever it moved (for the metric); `learnt` what
+    is added here to a model's value and weight, in thousandths of answers (for cost data)."""
 
     def __init__(self, store: Store, clock: Clock, told: Told = lambda model, task, mean: None) -> None:
         self._store = store
         self._clock = clock
         self._told = told
+        self.learnt: Learnt = lambda model, value, weight: None
         self._shared: dict[Cell, tuple[int, int]] = {}
         self._pending: dict[Cell, list[int]] = {}
         self._sums: dict[Cell, _Sum] = {}  # shared and pending; "" stands for all of its kind
@@ -195,6 +198,7 @@ class Success:
             lately.value, lately.weight = lately.value * RECENT // lately.weight, RECENT
         lately.add(value, weight)
         self._tell(cell[0], cell[1])
+        self.learnt(cell[0], value, weight)
 
     def _add(self, cell: Cell, value: int, weight: int) -> None:
         model, task, _ = cell

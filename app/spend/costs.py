@@ -37,8 +37,8 @@ BATCH: Final = 400
 FIELDS_MAX: Final = 60_000
 HOUR: Final = 3_600
 MILLI: Final = 1_000
-NOT_LOST: Final = frozenset({"ok", "left", "expired"})
-"""Outcomes of attempts whose answer reached the client, or began to, or of which nobody knows."""
+NOT_LOST: Final = frozenset({"ok", "left", "stopped", "expired"})
+"""Outcomes of attempts whose answer reached the client, or a part of it did, or of which nobody knows."""
 
 MERGE: Final = load("costs_merge")
 

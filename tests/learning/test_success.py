@@ -9,7 +9,7 @@ import pytest
 from app.core.clock import ManualClock
 from app.core.errors import NotFound, StoreUnavailable
 from app.learning import success
-from app.learning.outcome import Evidence
+from app.learning.outcome import NOTHING, Evidence
 from app.learning.success import Baseline, Success
 from app.routing.correction import EXPECTED, shift
 from app.routing.signals import Observed
@@ -327,6 +327,19 @@ async def test_the_metric_hears_of_every_change_here_and_elsewhere(store: Store,
     await other.sync()
     await learned.sync()
     assert sorted(told[1:]) == [("gpu/qwen", "code", 1.0), ("gpu/rnj", "docs", 0.0)]
+
+
+async def test_what_is_learnt_here_is_told_as_what_it_adds(learned: Success, other: Success) -> None:
+    """A report on a week needs what was learnt in it, once, and corrected by what is said later."""
+    heard: list[tuple[str, int, int]] = []
+    learned.learnt = lambda *what: heard.append(what)
+    learned.learn("gpu/qwen", "code", "simple", Evidence(0.8, 0.2))
+    learned.learn("gpu/qwen", "code", "simple", Evidence(0.0, 1.0), before=Evidence(0.8, 0.2))
+    learned.learn("gpu/qwen", "code", "simple", NOTHING)
+    teach(other, GOOD, 1)
+    await other.sync()
+    await learned.sync()
+    assert heard == [("gpu/qwen", 160, 200), ("gpu/qwen", -160, 800)]
 
 
 async def test_it_keeps_in_step_by_itself_whatever_the_store_does(

@@ -216,6 +216,13 @@ async def test_a_fallback_is_booked_on_who_answered_and_what_came_to_nothing_on_
     assert (unkeyed["fallback_cost"], unkeyed["lost"]) == (ON_OPUS, 300)
 
 
+async def test_an_answer_that_the_budget_ended_was_not_for_nothing(store: Store) -> None:
+    service = costs_on(store)
+    service.note(record("claude/opus", attempts=(attempt("claude/opus", "stopped", cost_nano=700),)))
+    total = await whole(service)
+    assert (total["cost"], total["lost"]) == (700, 0)
+
+
 async def test_an_answer_whose_reader_left_was_not_for_nothing(store: Store) -> None:
     service = costs_on(store)
     left = attempt("claude/opus", "left", cost_nano=700)
