@@ -80,6 +80,7 @@ class Costs:
         self._day = -1
         self._key = ""
         self._names = Names()
+        self._upstreams: dict[str, str] = {}
         self._pending: dict[str, dict[str, int]] = {}  # by hash and field
         self._sending: tuple[int, dict[str, dict[str, int]]] | None = None
         self._merges = 0
@@ -95,6 +96,7 @@ class Costs:
         """The cost and tokens of a leased attempt, to be booked with its settlement. `stands_in`: it is not the model
         that should have answered. The cost is among them even where there is none: it may have to correct what the
         expiry of the lease booked."""
+        self._turn()
         prefixes = self._prefixes(attempt.model, key_id, tenant, agent)
         booked = {cells.COST: 0, **dict(money_of(attempt, stands_in=stands_in))}
         return tuple(cell for measure, amount in booked.items() for cell in self._cells(prefixes, measure, amount))
@@ -103,6 +105,7 @@ class Costs:
 
     def note(self, record: Record) -> None:
         """A finished request."""
+        self._turn()
         model, key, tenant, agent = record.model, record.key_id, record.tenant, record.agent
         mine = self._prefixes(model, key, tenant, agent)
         for measure in counted(record):
@@ -122,6 +125,7 @@ class Costs:
 
     def scored(self, model: str, value: int, weight: int) -> None:
         """What was learnt of an answer's quality: more, or less, evidence in thousandths of answers."""
+        self._turn()
         prefix = self._upstream_prefix(model.partition("/")[0])
         self._put(self._key, prefix + cells.VALUE, value)
         self._put(self._key, prefix + cells.WEIGHT, weight)
@@ -181,22 +185,24 @@ class Costs:
     # --- names --------------------------------------------------------------------------------------------------------
 
     def _prefixes(self, model: str | None, key: str | None, tenant: str | None, agent: str | None) -> Prefixes:
-        self._turn()
         return self._names.prefixes(Who(model or "", key or "", tenant or "", agent or ""))
 
     def _upstream_prefix(self, upstream: str) -> str:
-        self._turn()
-        place = self._around.place(upstream)
-        if place is None:
-            return cells.prefix(cells.UPSTREAM, cells.OTHER, "", "")
-        return cells.prefix(cells.UPSTREAM, upstream, place.kind, "local" if place.local else "paid")
+        found = self._upstreams.get(upstream)
+        if found is None:
+            place = self._around.place(upstream)
+            if place is None:
+                return cells.prefix(cells.UPSTREAM, cells.OTHER, "", "")
+            where = "local" if place.local else "paid"
+            found = self._upstreams[upstream] = cells.prefix(cells.UPSTREAM, upstream, place.kind, where)
+        return found
 
     def _turn(self) -> None:
         """A new day has a table of its own."""
         now = self.clock.now()
         day = int(now // layout.DAY)
         if day != self._day:
-            self._day, self._names = day, Names()
+            self._day, self._names, self._upstreams = day, Names(), {}
             self._key = layout.key("costs", datetime.fromtimestamp(now, UTC).date().isoformat())
 
     def _cells(self, prefixes: Prefixes, measure: str, amount: int) -> Iterator[CostCell]:
