@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from app.core.card import Ability, Card
-from app.core.money import PICO_PER_NANO, Price, Tokens
+from app.core.money import PICO_PER_NANO, Price
 from app.core.request import EmbeddingRequest, Request
 from app.core.tokens import estimate, most
-from app.spend.calibration import Calibration
 from app.spend.families import family_of, thinking_of
 from app.spend.prompts import cached_for, prompt_tokens, refuse_unbilled
 from app.wire.messages.params import answer_room
@@ -121,27 +120,3 @@ def expected(request: Request | EmbeddingRequest) -> tuple[int, int]:
         return sum(estimate(most(each)) if isinstance(each, str) else len(each) for each in request.inputs), 0
     asked = EXPECTED_TOKENS if request.max_tokens is None else request.max_tokens
     return estimate(request.input_bytes), asked * request.n
-
-
-class Bounds:
-    """The bounds that one gateway keeps: strict ones, or, with a calibration, lower ones that may be overshot."""
-
-    hold_nano = staticmethod(hold_nano)
-    affordable = staticmethod(affordable)
-    expected = staticmethod(expected)
-
-    def __init__(self, calibration: Calibration | None = None) -> None:
-        self.calibration = calibration
-
-    def bound(self, request: Request | EmbeddingRequest, card: Card) -> Bound:
-        """Raises `Unbounded` where bounds are strict."""
-        if self.calibration is None:
-            return bound(request, card)
-        found = bound(request, card, strict=False)
-        lowered = self.calibration.fit(card.id, found.prompt_tokens)
-        return found._replace(prompt_tokens=lowered, strict_prompt=found.prompt_tokens)
-
-    def learn(self, card: Card, bound: Bound, tokens: Tokens) -> None:
-        """What an attempt with this bound was billed, as its upstream told."""
-        if self.calibration is not None and bound.strict_prompt:
-            self.calibration.learn(card.id, bound.strict_prompt, bound.prompt_tokens, tokens.prompt)

@@ -73,8 +73,8 @@ def charge(ended: Ended, bound: Bound, price: Price, *, calibrated: bool = False
 
 
 def may_be_billed(ended: Ended) -> bool:
-    """Whether the upstream can have done any work for it."""
-    if ended.begun or ended.error is None:
+    """Whether the upstream can have done any work for it: one that told the prompt's tokens has read it."""
+    if ended.begun or ended.prompt is not None or ended.error is None:
         return True
     return ended.error.billed if isinstance(ended.error, GatewayError) else True
 

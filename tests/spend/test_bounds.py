@@ -19,15 +19,13 @@ from app.spend.bounds import (
     EXPECTED_TOKENS,
     LEAST_TOKENS,
     Bound,
-    Bounds,
     affordable,
     bound,
     expected,
     hold_nano,
 )
-from app.spend.calibration import Calibration
 from app.wire import chat, messages, ollama
-from tests.spend.bounds_cases import GPT, OTHER, PDF, TERMS, ask, ask_claude, card, image
+from tests.spend.bounds_cases import GPT, OTHER, TERMS, ask, ask_claude, card, image
 
 CLAUDE = card()
 PICO = st.integers(0, 10**9)
@@ -203,25 +201,3 @@ def test_a_rate_limit_counts_what_is_asked_for() -> None:
     assert expected(ask("a" * 40)) == (10, EXPECTED_TOKENS)
     assert expected(embeds("a" * 40)) == (10, 0)
     assert expected(embeds((1, 2))) == (2, 0)
-
-
-def test_strict_bounds_learn_nothing() -> None:
-    bounds = Bounds()
-    limit = bounds.bound(ask(), GPT)
-    assert limit == bound(ask(), GPT)
-    bounds.learn(GPT, limit, Tokens(10, 10))
-    with pytest.raises(Unbounded):
-        bounds.bound(ask(PDF), GPT)
-
-
-def test_calibrated_bounds_come_down_to_what_is_billed() -> None:
-    """An operator who chose this gets smaller holds after a while, and still answers where nothing is known."""
-    bounds = Bounds(Calibration(quantile=0.9))
-    first = bounds.bound(ask("a" * 8_000), GPT)
-    assert first.prompt_tokens == first.strict_prompt == bound(ask("a" * 8_000), GPT).prompt_tokens
-    for _ in range(64):
-        bounds.learn(GPT, bounds.bound(ask("a" * 8_000), GPT), Tokens(2_000, 5))
-    lowered = bounds.bound(ask("a" * 8_000), GPT)
-    assert 2_000 <= lowered.prompt_tokens < 2_400 and lowered.strict_prompt == first.strict_prompt
-    assert bounds.hold_nano(lowered, Price(10, 10, 0, 0, 0)) < bounds.hold_nano(first, Price(10, 10, 0, 0, 0))
-    assert bounds.bound(ask(PDF), GPT).prompt_tokens > 0

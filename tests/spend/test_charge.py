@@ -50,6 +50,7 @@ def test_what_was_never_answered_is_free(error: GatewayError) -> None:
     """An error status is not billed; once an answer has begun, the same error does not undo it."""
     assert charge(Ended(error, streamed=True), ROOMY, PRICE) == NOTHING
     assert charge(Ended(error, streamed=True, begun=True, seen_bytes=5), ROOMY, PRICE).nano > 0
+    assert charge(Ended(error, streamed=True, prompt=Tokens(900)), ROOMY, PRICE).nano > 900
 
 
 @pytest.mark.parametrize(
