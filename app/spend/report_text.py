@@ -100,7 +100,7 @@ def _summary(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "answered locally", percent(report.local_share), f"{total.local_answers} answers"
     yield "tokens", f"{total.tokens_in} in, {total.tokens_out} out", f"{total.estimated} answers with estimated tokens"
     yield "billed, USD", _billed(total), f"{total.unpriced} attempts have no known price"
-    yield "imputed, USD", money(total.imputed_usd), "the machines' time"
+    yield "imputed, USD", money(total.imputed_usd), _imputed(report)
     yield "per request, USD", money(report.cost_usd_per_request), "billed and imputed, over the answers"
     yield "a month, USD", money(report.cost_usd_per_month), f"at the rate of {report.observed_days:.1f} days"
     yield "dearest, USD", money(total.dearest_usd), "what the dearest capable model would have taken"
@@ -112,6 +112,11 @@ def _summary(report: Report) -> Iterator[tuple[str, str, str]]:
         f"{total.fallbacks} answers, {money(total.fallback_cost_usd)} USD",
     )
     yield "lost, USD", money(total.lost_usd), "billed for attempts that came to nothing"
+
+
+def _imputed(report: Report) -> str:
+    free = ", ".join(each.upstream for each in report.machines if each.usd_per_hour is None)
+    return f"the machines' time, but for {free}: no price an hour is stated" if free else "the machines' time"
 
 
 def _goals(goals: Iterable[Judged]) -> list[tuple[str, ...]]:

@@ -61,6 +61,15 @@ async def test_a_terminal_has_every_part(found: Report) -> None:
     assert any(re.match(r"  per request, USD +unknown +", line) for line in lines)
 
 
+async def test_a_machine_without_a_price_is_named_beside_what_it_is_missing_in(found: Report) -> None:
+    """Its time is not free; nobody said what it costs."""
+    free = [each.model_copy(update={"usd_per_hour": None, "whole_span_usd": None}) for each in found.machines]
+    text = terminal(found.model_copy(update={"machines": free}))
+    assert "the machines' time, but for gpu: no price an hour is stated" in text
+    assert re.search(r"  gpu +not stated .* unknown", text)
+    assert "but for" not in terminal(found)
+
+
 async def test_what_there_is_none_of_is_left_out(found: Report) -> None:
     bare = found.model_copy(update={"goals": [], "investment": None, "machines": [], "all_time": []})
     text = markdown(bare)
