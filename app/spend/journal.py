@@ -32,6 +32,8 @@ from app.spend.lines import OwnedFile, Tally, lines_of, sync_folder, take_over
 __all__ = ["Entry", "Journal", "Tally", "entries", "files_of", "over_at", "place_of", "read"]
 
 FOLDER: Final = "ledger"
+CLOSED: Final = ".closed"
+"""In the name of a file whose owner ended in peace: the store, or the outbox, has all of it."""
 DAY_MS: Final = 86_400_000
 FILE_BYTES: Final = 32 << 20
 KEEP_BYTES: Final = 8 << 30
@@ -105,7 +107,7 @@ class Journal:
         await self._tasks.cancel()
         if await self._appender.aclose() and self._file is not None:
             with contextlib.suppress(OSError):
-                self._file.close() if self._file.size else self._file.discard()
+                self._file.close(CLOSED) if self._file.size else self._file.discard()
             self._file = None
 
     # --- in a thread ------------------------------------------------------------------------------------------------
@@ -139,7 +141,8 @@ class Journal:
         taken = [(path, take_over(path)) for path in sorted(self._folder.glob("journal-*.jsonl"))]
         inherited = [(path, file) for path, file in taken if file is not None]
         now_ms = int(self._clock.now() * 1000)
-        self.left_over = [entry for path, _ in inherited for entry in _last_settlements(path, now_ms)]
+        killed = [path for path, _ in inherited if CLOSED not in path.suffixes]
+        self.left_over = [entry for path in killed for entry in _last_settlements(path, now_ms)]
         return inherited
 
     # --- sealing ----------------------------------------------------------------------------------------------------
@@ -203,14 +206,17 @@ def _until_of(found: Iterable[Entry]) -> int:
 
 def _pack(path: Path, sealed: Path) -> None:
     fresh = sealed.with_name(f".{sealed.name}")
-    with open(path, "rb") as plain, open(fresh, "wb") as packed:
+    with open(path, "rb") as plain, open(fresh, "wb", opener=_private) as packed:
         with gzip.GzipFile("", "wb", 4, packed) as zipped:
             shutil.copyfileobj(plain, zipped, 1 << 20)
         packed.flush()
         os.fsync(packed.fileno())
-    fresh.chmod(0o600)
     fresh.rename(sealed)
     sync_folder(sealed.parent)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def over_at(counter: Counter, at_ms: int) -> int:

@@ -56,8 +56,13 @@ class OwnedFile:
         os.ftruncate(self._file, 0)
         self.size = 0
 
-    def close(self) -> None:
-        os.close(self._file)
+    def close(self, mark: str = "") -> None:
+        """`mark` is put into its name, for whoever finds it."""
+        try:
+            if mark:
+                self.path.rename(self.path.with_suffix(mark + self.path.suffix))
+        finally:
+            os.close(self._file)
 
     def discard(self) -> None:
         """Removes it while it is still ours."""

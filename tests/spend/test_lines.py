@@ -42,6 +42,17 @@ def test_what_was_appended_is_there(tmp_path: Path) -> None:
     assert [*file.path.parent.iterdir()] == []
 
 
+def test_closing_may_leave_a_mark(tmp_path: Path) -> None:
+    OwnedFile.create(tmp_path / "f.jsonl").close(".done")
+    file = take_over(tmp_path / "f.done.jsonl")
+    assert file is not None and [path.name for path in tmp_path.iterdir()] == ["f.done.jsonl"]
+    os.close(file)
+    lost = OwnedFile.create(tmp_path / "g.jsonl")
+    lost.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        lost.close(".done")
+
+
 def test_a_file_has_one_owner(tmp_path: Path) -> None:
     owned = OwnedFile.create(tmp_path / "f")
     assert take_over(owned.path) is None
