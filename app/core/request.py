@@ -16,9 +16,9 @@ class Terms:
 
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
     of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
-    caused this request. `ignored` names headers that had no effect. `truncate`: what the caller sent may be shortened to
-    fit a window. `max_cost_nano` is the most that this request and
-    all it causes may cost, `session_max_cost_nano` its whole session.
+    caused this request. `ignored` names headers that had no effect. `truncate`: what the caller sent may be shortened
+    to fit a window. `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano`
+    its whole session.
     """
 
     request_id: str
