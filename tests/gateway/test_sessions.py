@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
@@ -388,8 +390,9 @@ async def test_a_refusal_before_anything_was_sent(house: House) -> None:
     assert conversation is not None
 
     async def ask() -> AsyncGenerator[Event, None]:
+        for event in list[Event]():
+            yield event
         raise ContextLengthExceeded("too long")
-        yield Text("")
 
     with pytest.raises(ContextLengthExceeded):
         await anext(conversation.walk(ask, Plan((Candidate(GPU, "x"),), "cost")))
@@ -403,3 +406,19 @@ async def test_a_loss_is_said(store: Store) -> None:
     kept = len(await house.kept())
     upstreams = await windowed(house, None)
     assert await upstreams.answer() == f"shortened; dropped={40 - kept}"
+
+
+async def test_a_hundred_sessions_leave_memory_flat(house: House) -> None:
+    """Of twenty turns each, nothing stays in the gateway but who answered last."""
+    traced = []
+    tracemalloc.start()
+    try:
+        for turn in range(20):
+            for number in range(100):
+                await house.turn([user(f"{turn} " + "x" * 2_000)], session=f"s{number}")
+            gc.collect()
+            traced.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    said = 100 * 10 * 2_000  # in the second half alone
+    assert traced[-1] - traced[9] < said / 20, traced
