@@ -3,6 +3,7 @@ begins with empty ones; directly in the store."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ JOURNAL_OPTION: Final = click.option(
 )
 LINE: Final = "{:<44} {:<5} {:>20} {:>20}"
 PATIENT_SECONDS: Final = 10.0
+LAG_SECONDS: Final = (0.0, 1.0)
+"""How long gateways are given to write down what the store knew already when it was looked at."""
 
 
 @click.group(short_help="Check, restore or empty the books of what was spent.")
@@ -93,8 +96,12 @@ async def _verify(keys: LedgerKeys, places: Sequence[Path], on_crash: str) -> di
         {id: Open(*lease) for id, lease in (await keys.open_leases()).items()},
         {entry.lease for place in places for entry in left_in(place)},
     )
-    books = reading.again().of_epoch(epoch)
-    found = differences(before, books, look, on_crash)
+    for seconds in LAG_SECONDS:
+        await asyncio.sleep(seconds)
+        books = reading.again().of_epoch(epoch)
+        found = differences(before, books, look, on_crash)
+        if not found:
+            break
     unknown = sum(id not in books for id in look.open_before)
     return {
         "ok": not found,

@@ -114,7 +114,7 @@ class Appender(Generic[T]):
             self.ail(error.strerror or str(error))
             self._keep(batch)
             return False
-        except Exception:
+        except Exception:  # one item that cannot be written must not end the writing of all others
             log.exception("%d entries of the %s are lost", len(batch), self._what)
             self._unwritten -= len(batch)
             self.lost += len(batch)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.cli.ledger import _size
+from app.cli.ledger import _size, _verify
 from app.core.clock import SystemClock
 from app.core.spending import CostCell, Counter, Lease
 from app.spend.entries import EXPIRED, RESERVED, SETTLED, Entry, encode, entry_of
@@ -23,6 +23,7 @@ from app.store import layout
 from app.store.client import Store
 from app.store.ledger import Admitted, Denied, LedgerStore, Settled
 from app.store.opening import open_store
+from app.store.restoring import LedgerKeys
 from tests.cli.conftest import Run
 
 DAY_MS = 86_400_000
@@ -127,6 +128,31 @@ def test_a_difference_is_shown_and_is_the_exit_status(run: Run, gateway: Gateway
     told = run("ledger", "verify")
     rows = [line.split() for line in told.stdout.splitlines()]
     assert told.exit_code == 1 and ["global:*:day", "used", "0.500000000", "0.250000000"] in rows
+
+
+def test_gateways_may_go_on_while_it_looks(run: Run, gateway: Gateway) -> None:
+    """Else nobody could ever verify a service that is used."""
+
+    async def traffic(ledger: Ledger, calls: LedgerStore, store: Store) -> None:
+        async def caller(name: str) -> None:
+            for number in range(1_000_000):
+                held = lease(f"{name}-{number}", 1_000, ledger.epoch)
+                assert isinstance(await ledger.admit(held), Admitted)
+                await asyncio.sleep(0.001)
+                if number % 3:
+                    assert await ledger.extend(held, 500)
+                await ledger.settle(held, number % 2_000)
+
+        async with asyncio.TaskGroup() as group:
+            callers = [group.create_task(caller(str(number))) for number in range(8)]
+            await asyncio.sleep(0.1)
+            for _ in range(4):
+                found = await _verify(LedgerKeys(store), [gateway.folder], "full")
+                assert found["ok"] and found["leases"], found["differences"]
+            for each in callers:
+                each.cancel()
+
+    gateway.does(traffic)
 
 
 def test_journals_of_several_machines_belong_together(run: Run, gateway: Gateway, tmp_path: Path) -> None:
