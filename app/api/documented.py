@@ -45,6 +45,8 @@ HEADERS: Final = {
     "x-tierway-timeout": "Seconds this request may take in all.",
     "x-tierway-agent": "The type of agent that asks, for the log.",
     "x-tierway-priority": "interactive or batch.",
+    "x-tierway-session": "The conversation this goes on with, kept by the gateway; `new` makes one.",
+    "x-tierway-context": "`truncate`: shorten what fits no window, instead of refusing it (`error`).",
 }
 CHAT: Final[Json] = {
     "type": "object",

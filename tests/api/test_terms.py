@@ -42,6 +42,9 @@ async def test_without_headers_the_defaults_hold() -> None:
         ("x-tierway-agent", "qe-coverage", "agent", "qe-coverage"),
         ("x-tierway-agent", "é" * 256, "agent", "é" * 256),
         ("x-tierway-session", "s-1", "session", "s-1"),
+        ("x-tierway-context", "truncate", "truncate", True),
+        ("x-tierway-context", "error", "truncate", False),
+        ("x-tierway-session-max-cost", "0.5", "session_max_cost_nano", 500_000_000),
         ("x-tierway-max-cost", "0.05", "max_cost_nano", 50_000_000),
         ("x-tierway-max-cost", "0", "max_cost_nano", 0),
         ("x-tierway-max-cost", " 1e-3 ", "max_cost_nano", 1_000_000),
@@ -60,6 +63,8 @@ async def test_what_a_header_says_counts(name: str, value: str, field: str, expe
         *[("x-tierway-priority", each) for each in ("", "high", "BATCH")],
         *[("x-tierway-agent", each) for each in ("", " ", "x" * 257, "a\x07b", "a\x1b[2Jb")],
         *[("x-tierway-session", each) for each in ("", "x" * 257, "a\x07b")],
+        *[("x-tierway-context", each) for each in ("", "cut", "Truncate")],
+        ("x-tierway-session-max-cost", "-1"),
         *[
             ("x-tierway-max-cost", each)
             for each in ("", "-1", "nan", "inf", "1000001", "1e999999999", "a", "$1", "1,5")
@@ -80,8 +85,8 @@ async def test_the_timeout_counts_from_the_first_byte(value: str, seconds: float
 
 
 async def test_what_has_no_effect_is_named() -> None:
-    """Who sets a limit on money must learn that nobody keeps it yet, and who misspells a header that nobody read it."""
-    headers = {"x-tierway-session-max-cost": "1", "x-tierway-cache": "off", "x-tierway-stratgy": "quality"}
+    """Who misspells a limit on money, or any other header, must learn that nobody read it."""
+    headers = {"x-tierway-sesion-max-cost": "1", "x-tierway-cache": "off", "x-tierway-stratgy": "quality"}
     assert set(terms(headers).ignored) == set(headers)
     assert terms({"x-tierway-agent": "a", "x-unheard-of": "1"}).ignored == ()
     heeded = {"x-tierway-session": "s", "x-tierway-max-cost": "1", "x-tierway-priority": "batch"}
@@ -100,10 +105,10 @@ async def test_who_may_have_nothing_stored_learns_that_no_answer_is_kept(caller:
     assert terms({"idempotency-key": "k"}, caller).ignored == ignored
 
 
-async def test_a_session_that_the_gateway_should_make_is_not_made_yet() -> None:
-    """Else all who ask for a new one would share the session of that name, and its model."""
-    read = terms({"x-tierway-session": "new"})
-    assert (read.session, read.ignored) == (None, ("x-tierway-session",))
+async def test_a_new_session_has_a_name_of_its_own() -> None:
+    """Else all who ask for a new one would share the session of that name."""
+    names = {terms({"x-tierway-session": "new"}).session for _ in range(3)}
+    assert len(names) == 3 and all(name is not None and name.startswith("sess_") for name in names)
 
 
 async def test_the_key_says_what_the_request_does_not() -> None:
