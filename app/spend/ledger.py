@@ -301,7 +301,8 @@ class Ledger:
         if not found or (self.epoch not in ("", found) and not is_by_hand(found)):
             return False
         if found != self.epoch:
-            log.warning("the ledger's epoch is now %s", found)
+            if self.epoch:
+                log.warning("an operator began new books: the ledger's epoch is now %s", found)
             self.epoch = found
             if self._remembered is not None:
                 self._remembered.write(found)
