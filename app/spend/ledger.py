@@ -22,7 +22,17 @@ from app.spend.journal import Journal
 from app.spend.outbox import Outbox
 from app.spend.remembered import Remembered
 from app.store import ledger as states
-from app.store.ledger import Admission, Admitted, Denied, HeldLease, LedgerStore, Replayed, Settled, WrongEpoch
+from app.store.ledger import (
+    MOST_NANO,
+    Admission,
+    Admitted,
+    Denied,
+    HeldLease,
+    LedgerStore,
+    Replayed,
+    Settled,
+    WrongEpoch,
+)
 
 LEASE_MS: Final = 30_000
 SWEEP_SECONDS: Final = 1.0
@@ -44,6 +54,15 @@ log = logging.getLogger("tierway.spend")
 def no_cells(lease: HeldLease, nano: int) -> Sequence[CostCell]:
     """An expiry shows in no aggregate."""
     return ()
+
+
+def _cells(cells_of: CellsOf, lease: HeldLease, nano: int) -> Sequence[CostCell]:
+    """A lease that the aggregates cannot take must not stay held for that."""
+    try:
+        return cells_of(lease, nano)
+    except Exception:  # whatever is wrong with the sums, the money is not
+        log.exception("the expiry of lease %s shows in no aggregate", lease.id)
+        return ()
 
 
 class Ledger:
@@ -100,6 +119,8 @@ class Ledger:
     ) -> Admission:
         """Raises `BudgetStoreUnavailable` where money is to be held and the store cannot be asked, or has lost its
         books; without a lease, `StoreUnavailable`."""
+        if lease is not None:
+            lease.held_nano = min(lease.held_nano, MOST_NANO)
         answer = await self._ask(lease, rates, seats, note)
         if isinstance(answer, WrongEpoch) and lease is not None:
             if not self._adopt(answer.epoch):
@@ -141,7 +162,7 @@ class Ledger:
             self._alert((answer.counter,))
         if not isinstance(answer, Admitted):
             return False
-        lease.held_nano += more_nano
+        lease.held_nano = min(lease.held_nano + more_nano, MOST_NANO)
         self._journal.note(entry_of(EXTENDED, lease, self._now_ms()))
         return True
 
@@ -150,7 +171,8 @@ class Ledger:
     ) -> None:
         """Never fails: what the store does not take now it is given again later. `final` is settled, released, or
         recorded for a call that was never held."""
-        entry = entry_of(SETTLED, lease, self._now_ms(), actual_nano, final, cells)
+        nano = max(0, min(actual_nano, MOST_NANO))
+        entry = entry_of(SETTLED, lease, self._now_ms(), nano, final, cells)
         self._journal.note(entry)
         try:
             taken = await self._book(entry)
@@ -243,7 +265,7 @@ class Ledger:
         for due in await self._calls.expired(AT_ONCE):
             lease = due.lease(self.epoch)
             nano = due.held_nano if self._on_crash == "full" else 0
-            cells = cells_of(due, nano)
+            cells = _cells(cells_of, due, nano)
             said = await self._calls.settle(lease, nano, states.EXPIRED, cells)
             if isinstance(said, Settled) and said.applied:
                 log.warning("lease %s of request %s expired; %d nano-dollars charged", due.id, due.root_id, nano)

@@ -25,7 +25,7 @@ from app.store import layout
 from app.store.address import Address
 from app.store.client import Store
 from app.store.folder import find_server
-from app.store.ledger import Admitted, Denied, HeldLease, LedgerStore, Limited, Replayed, Settled
+from app.store.ledger import MOST_NANO, Admitted, Denied, HeldLease, LedgerStore, Limited, Replayed, Settled
 from tests.store.live import eventually, ok, puppet, until
 
 LEASE_MS = 60_000
@@ -123,6 +123,16 @@ async def test_an_answer_dearer_than_its_hold_is_booked_and_reported(one: Gatewa
     assert one.over == [7]
 
 
+async def test_the_journal_says_what_the_store_says_of_absurd_amounts(one: Gateway) -> None:
+    free = TOTAL._replace(limit_nano=None)
+    lease = one.lease(nano=10**30, counter=free)
+    await one.ledger.admit(lease)
+    assert await one.ledger.extend(lease, 10**30)
+    await one.ledger.settle(lease, 10**30)
+    assert await one.used() == (MOST_NANO, 0)
+    assert await one.written() == [("R", "l1", 0), ("E", "l1", 0), ("S", "l1", MOST_NANO)]
+
+
 async def test_a_limitless_counter_alerts_nobody(one: Gateway) -> None:
     free = TOTAL._replace(limit_nano=None)
     await one.ledger.admit(one.lease(counter=free))
@@ -184,6 +194,13 @@ async def test_the_dead_are_settled_by_any_gateway_and_corrected_once(
         assert await store.call("HGET", layout.COSTS_TOTAL, "cost") == b"25"
         await slow.journal.flush()
         assert ("X", "l1", charged) in await other.written()
+
+
+async def test_what_the_aggregates_cannot_take_does_not_stay_held(store: Store, tmp_path: Path) -> None:
+    async with gateway(store, tmp_path, lease_ms=0) as slow:
+        await slow.ledger.admit(slow.lease())
+        await slow.ledger.tend(lambda lease, nano: [CostCell("k", "f", 1 // (nano - 40), 0)])
+        assert await slow.used() == (40, 0)
 
 
 async def test_what_runs_is_renewed_even_after_a_pause_of_the_process(store: Store, tmp_path: Path) -> None:
