@@ -17,7 +17,9 @@ from app.access.keys import KeyRecord, Keys
 from app.api.admin import admin_router
 from app.api.app import fastapi_app
 from app.api.auth import Door
+from app.api.budgets import budgets_router
 from app.api.chat import ChatEndpoint
+from app.api.costs import costs_router
 from app.api.decisions import decisions_router
 from app.api.embeddings import EmbeddingsEndpoint
 from app.api.feedback import feedback_router
@@ -51,6 +53,7 @@ from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.routed import Basis, Routed
 from app.gateway.settle import Settlement
+from app.gateway.spending import Spending
 from app.recall.embedder import BuiltinUpstream, StaticEmbedder, load_embedder, wheel_folder
 from app.routing.defaults import with_defaults
 from app.routing.registry import Registry
@@ -63,6 +66,7 @@ from app.store.opening import open_store
 from app.telemetry.lag import watch_lag
 from app.telemetry.logs import get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
+from app.telemetry.money_metrics import MoneyMetrics
 from app.upstreams.health import Health
 from app.wire import chat, objects
 from app.wire.codec import Limits
@@ -188,15 +192,20 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             settings, store, metrics, clock, tasks, _log_error, lambda: flags, lambda: gateway, lambda: discovery.found
         )
         routed = Routed(basis, embedder)
-        routing = settings.routing
+        spending = Spending(
+            basis, routed, MoneyMetrics(registry), lambda: [each.caller() for each in keys.ring.records]
+        )
+        routing, readers = settings.routing, (*routed.readers, spending.costs.note, _request_log(settings))
         gateway = Gateway(
             routed.planning,
             Attempts(routed.health, routing.fallback.max_attempts),
-            Settlement((*routed.readers, _request_log(settings)), tasks, _log_error),
+            Settlement(readers, tasks, _log_error, spending.admission.leave),
             clock,
+            admit=spending.admission,
             prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
         )
         discovery, simulated = await _discovered(settings, gateway, embedder, stack, clock)
+        await spending.open(stack)
         stack.push_async_callback(routed.success.aclose)
         stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
         shadows = TaskOwner(_log_error)
@@ -204,6 +213,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         for owner in (shadows, watchers):  # these never end by themselves, or nobody waits for them
             stack.push_async_callback(owner.cancel)
         await routed.start(broadcast, watchers)
+        spending.start(broadcast, watchers)
         keys.follow(broadcast)
         await stack.enter_async_context(broadcast.running())
         watchers.spawn(discovery.run(), "discovery")
@@ -215,6 +225,8 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             admin_router(door, keys, lambda: flags),
             decisions_router(door, routed.decisions),
             upstreams_router(door, routed.operations),
+            budgets_router(door, spending.admin),
+            costs_router(door, spending.costs),
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
         ]
         front = _front(settings, door, gateway, metrics, routers, routed.planning, Idempotency(store))

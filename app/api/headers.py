@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from app.access.limits import header_rows
 from app.api.inbound import Headers, Inbound
 from app.core.events import Usage
 from app.core.money import usd
@@ -48,6 +49,7 @@ def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str
             b"x-tierway-context": served.context,
         }
         headers += [(name, header_value(value)) for name, value in known.items() if value is not None]
+        headers += header_rows(served.rates)
         if served.defaults:
             headers.append((b"x-tierway-defaults", header_value(", ".join(served.defaults))))
     if ignored:

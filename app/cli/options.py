@@ -12,7 +12,6 @@ import click
 import uvloop
 from pydantic import ValidationError
 
-from app.config.later import refused
 from app.config.load import load
 from app.config.problems import ConfigError
 from app.config.settings import Settings, UpstreamSettings
@@ -51,14 +50,11 @@ def state_of(found: Found, settings: UpstreamSettings | None, cause: str = "") -
 def settings_of(config_path: Path | None) -> Settings:
     """The settings, or the end of the command with everything that is wrong with them (exit status 2)."""
     try:
-        settings = load(os.environ, config_path=config_path)
-        if problems := refused(settings):
-            raise ConfigError(problems)
+        return load(os.environ, config_path=config_path)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         sys.exit(2)
-    return settings
 
 
 def checked(make: Callable[[], T]) -> T:

@@ -1,7 +1,6 @@
 """What may be configured already and has no effect in this version, as one table: who writes it is told so.
 
-Budgets are refused outright, because somebody who wrote a limit relies on it: money fails closed. A row goes when the
-feature comes.
+A row goes when the feature comes.
 """
 
 from __future__ import annotations
@@ -9,40 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from app.config.problems import Problem
 from app.config.resolve import KINDS
 from app.config.settings import Settings
 
-REFUSED: Final[Mapping[str, str]] = {
-    "budgets": "budgets are not enforced by this version; remove them",
-}
-"""Keys that must not be there."""
-
 LATER: Final[Mapping[str, str]] = {
-    "budget": "spend has no budgets in this version",
-    "sessions": "conversations are not kept by this version",
     "streaming.buffer_bytes": "streams are not held back in this version",
     "streaming.resumable": "streams cannot be resumed in this version",
     "streaming.orphan_seconds": "a stream ends with its client in this version",
     "streaming.min_tokens_per_second": "slow answers are not given up by this version",
-    "upstreams.NAME.cost_per_hour": "local answers have no imputed price in this version",
     "FEATURE_STREAMING": "streams cannot be switched off in this version",
-    "FEATURE_BUDGET_GUARD": "spend has no budgets in this version",
-    "FEATURE_SESSIONS": "conversations are not kept by this version",
     "FEATURE_RESUMABLE_STREAMS": "streams cannot be resumed in this version",
 }
 """Keys and sections, as `validate.keys` writes them, and variables; with what to tell who sets them."""
 
 
-def said_of(key: str, table: Mapping[str, str] = LATER) -> str | None:
+def said_of(key: str) -> str | None:
     """What the table says of a key, or of a section that it is in."""
-    return next((words for row, words in table.items() if key == row or key.startswith((f"{row}.", f"{row}["))), None)
-
-
-def refused(settings: Settings) -> list[Problem]:
-    """What is set and cannot be kept."""
-    where = str(settings.config_path or "configuration")
-    return [Problem(where, None, key, words) for key, words in REFUSED.items() if getattr(settings, key)]
+    return next((words for row, words in LATER.items() if key == row or key.startswith((f"{row}.", f"{row}["))), None)
 
 
 def without_effect(settings: Settings) -> list[tuple[str, str]]:

@@ -40,6 +40,10 @@ class Tokens:
     cache_write_1h: int = 0
     reasoning: int = 0
 
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
 
 def per_million(usd: Decimal) -> int:
     """USD per million tokens -> pico-dollars per token."""

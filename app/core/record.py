@@ -12,6 +12,7 @@ from app.core.card import Ability
 from app.core.money import Tokens
 from app.core.outcome import Ask, Noticed
 from app.core.plan import Plan
+from app.core.spending import RateState
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Served:
     session: str | None = None
     defaults: tuple[str, ...] = ()  # parameters that the operator's defaults filled in
     simulated: bool = False
+    rates: tuple[RateState, ...] = ()  # how the caller's limits stand
     context: str | None = None  # what the model was not sent of the conversation, in words
 
 

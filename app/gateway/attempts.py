@@ -13,15 +13,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, TypeVar
 
-from app.core.errors import Again, BadReply, Blame, GatewayError, Incomplete
+from app.core.errors import Again, BadReply, Blame, BudgetExceeded, BudgetStoreUnavailable, GatewayError, Incomplete
 from app.core.plan import Candidate
+from app.gateway.charging import settled_usage
 from app.gateway.conclusion import Failures, conclusion
 from app.gateway.exchange import Exchange
 from app.gateway.retries import RetryBudget
+from app.spend.machines import Machines
 from app.upstreams.health import Health
 
 T = TypeVar("T")
 Open = Callable[[Candidate], AsyncGenerator[T, None]]
+Enter = Callable[[Candidate, bool], Awaitable[None]]
 Sleep = Callable[[float], Awaitable[None]]
 
 MAX_ATTEMPTS: Final = 3
@@ -36,23 +39,32 @@ class Attempts:
 
     def __init__(self, health: Health, max_attempts: int = MAX_ATTEMPTS, sleep: Sleep = asyncio.sleep) -> None:
         self._health = health
+        self._machines = Machines(health.clock)
         self._max_attempts = max_attempts
         self._sleep = sleep
         self._budget = RetryBudget()
 
     async def walk(
-        self, exchange: Exchange, open_: Open[T], commits: Callable[[T], bool], after: Callable[[GatewayError], T]
+        self,
+        exchange: Exchange,
+        enter: Enter,
+        open_: Open[T],
+        commits: Callable[[T], bool],
+        after: Callable[[GatewayError], T],
     ) -> AsyncGenerator[T, None]:
-        """What the first candidate that commits gives. `commits` says which item does; `after` makes the last item of
-        an answer that broke after that. Raises the error for the client when none commits."""
+        """What the first candidate that commits gives. `enter` raises what keeps a request from a candidate (limits,
+        money), which is no attempt; `commits` says which item commits; `after` makes the last item of an answer that
+        broke after that. Raises the error for the client when none commits."""
         assert exchange.plan is not None
         self._budget.request()
         failures: Failures = []
         left = deque(exchange.plan.candidates)
         while True:
-            candidate, committed, held = left.popleft(), False, list[T]()
+            candidate = await _entered(left, enter, failures)
+            committed, held = False, list[T]()
             exchange.attempt_begins(candidate)
             self._health.started(candidate.card)
+            exchange.machine_mark = self._machines.started(candidate.card.upstream)
             try:
                 async with contextlib.aclosing(open_(candidate)) as items:
                     async for item in items:
@@ -86,7 +98,9 @@ class Attempts:
             self._reorder(left, failures)
 
     def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
-        exchange.attempt_ends(error)
+        if exchange.usage is not None or exchange.first_content is not None or exchange.account.hold is not None:
+            settled_usage(exchange, error)
+        exchange.attempt_ends(error, self._machines.ended(candidate.card.upstream, exchange.machine_mark))
         self._health.ended(candidate.card, error)
 
     def _next(
@@ -126,3 +140,24 @@ class Attempts:
 
     def _well(self, candidate: Candidate) -> bool:
         return self._health.demoted(candidate.card) is None
+
+
+async def _entered(left: deque[Candidate], enter: Enter, failures: Failures) -> Candidate:
+    """The first of those left that the request may go to; whom money keeps out is asked again at last, for less."""
+    kept_out: deque[Candidate] = deque()
+    denial: GatewayError | None = None
+    for at_last, queue in ((False, left), (True, kept_out)):
+        while queue:
+            candidate = queue.popleft()
+            try:
+                await enter(candidate, at_last)
+            except (BudgetExceeded, BudgetStoreUnavailable) as error:
+                denial = denial or error
+                if not at_last:
+                    kept_out.append(candidate)
+            else:
+                return candidate
+    if failures:
+        raise conclusion(failures)
+    assert denial is not None, "a plan has a candidate"
+    raise denial

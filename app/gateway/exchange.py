@@ -8,10 +8,12 @@ from typing import Final
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
-from app.core.events import Usage
+from app.core.events import Finish, Usage
+from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
 from app.core.request import EmbeddingRequest, Request
+from app.gateway.account import Account
 from app.gateway.noticing import Noticing
 from app.gateway.planning import Planned
 from app.learning.asks import ask_of
@@ -31,38 +33,57 @@ class Exchange:
         self.started_at = clock.now()
         self.deadline = request.terms.deadline or self.started + DEADLINE_SECONDS
         self.planned: Planned | None = None
+        self.account = Account()
+        self.sent = request  # as the current candidate gets it
         self.noticing = Noticing(request) if isinstance(request, Request) else None
         self.defaults: tuple[str, ...] = ()
         self.candidate: Candidate | None = None
         self.attempts: list[Attempt] = []
         self.usage: Usage | None = None
         self.finish: str | None = None
+        self.stopped: str | None = None
         self.error: GatewayError | None = None
         self.first_content: float | None = None
-        self.out_bytes = 0
-        self._attempt_started = 0.0
+        self.out_bytes = self.out_pieces = 0
+        self._finished: set[int] = set()
+        self.attempt_started = self.read_at = 0.0  # and when something of the answer was read last
+        self.prompt: Tokens | None = None
+        self.machine_mark = 0.0
+        self.priced = False  # `usage` is what the attempt came to, and `charge_nano` what it is charged
+        self.charge_nano: int | None = None
+        self.earlier_nano = 0  # charged for attempts that came to nothing
         self._upstream_seconds = 0.0
 
     @property
     def plan(self) -> Plan | None:
         return None if self.planned is None else self.planned.plan
 
+    @property
+    def task_type(self) -> str | None:
+        verdict = None if self.plan is None else self.plan.verdict
+        return None if verdict is None else verdict.task_type
+
     # --- attempts ---
 
     def attempt_begins(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self._attempt_started = self.clock.monotonic()
+        self.usage, self.prompt, self.priced = None, None, False
+        self.attempt_started = self.read_at = self.clock.monotonic()
 
-    def attempt_ends(self, error: BaseException | None) -> Attempt:
+    def attempt_ends(self, error: BaseException | None, machine_seconds: float | None = None) -> None:
         """Notes how the running attempt went: well (None), with a core error, or because the caller left."""
         assert self.candidate is not None
-        seconds = self.clock.monotonic() - self._attempt_started
+        seconds = self.clock.monotonic() - self.attempt_started
         self._upstream_seconds += seconds
-        outcome, blame = _outcome(error)
-        card = self.candidate.card
-        attempt = Attempt(card.id, card.upstream, outcome, blame, seconds)
+        outcome, blame = _outcome(error) if self.stopped is None else ("stopped", None)
+        card, leased = self.candidate.card, self.account.hold is not None
+        tokens = None if self.usage is None else self.usage.tokens
+        attempt = Attempt(
+            card.id, card.upstream, outcome, blame, seconds, self.charge_nano, tokens, machine_seconds, leased
+        )
         self.attempts.append(attempt)
-        return attempt
+        told = self.usage is not None and not self.usage.estimated
+        self.account.ends(attempt, stands_in=self.stands_in_for is not None, told=told)
 
     def waits(self, seconds: float) -> None:
         """Notes a pause between attempts, which is not the gateway's own work."""
@@ -71,6 +92,16 @@ class Exchange:
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - self.clock.monotonic())
+
+    def finished(self, event: Finish) -> None:
+        self.finish = event.reason
+        self._finished.add(event.choice)
+
+    def stop(self) -> list[Finish]:
+        """Ends every choice that still runs, because no more may be spent on it."""
+        self.stopped, self.finish = "budget", "length"
+        count = self.request.n if isinstance(self.request, Request) else 1
+        return [Finish("length", choice) for choice in range(count) if choice not in self._finished]
 
     # --- what callers and readers of the record are told ---
 
@@ -98,6 +129,7 @@ class Exchange:
             session=self.request.terms.session,
             defaults=self.defaults,
             simulated=self.candidate.card.simulated,
+            rates=self.account.states,
         )
 
     def record(self) -> Record:
@@ -133,7 +165,7 @@ class Exchange:
             tokens=None if usage is None else usage.tokens,
             usage_estimated=usage is not None and usage.estimated,
             truncated=usage is not None and usage.truncated,
-            cost_nano=None if usage is None else usage.cost_nano,
+            cost_nano=self._cost(),
             first_token_seconds=None if self.first_content is None else self.first_content - self.started,
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
@@ -141,6 +173,7 @@ class Exchange:
             consent=self.caller.store_content,
             retention_days=self.caller.retention_days,
             plan=plan,
+            needs=self.request.needs,
         )
 
     def looked_back(self, record: Record) -> Record:
@@ -151,6 +184,13 @@ class Exchange:
         noticed = None if self.noticing is None or self.first_content is None else self.noticing.noticed()
         ask = ask_of(request, self.caller.key_id, planned.read.text, planned.read.vector)
         return replace(record, noticed=noticed, ask=ask)
+
+    def _cost(self) -> int | None:
+        """Of all attempts; None where nobody knows what the answer cost."""
+        if self.usage is not None and self.charge_nano is None:
+            return None
+        spent = [attempt.cost_nano for attempt in self.attempts if attempt.cost_nano is not None]
+        return sum(spent) if spent else None
 
     @property
     def streams(self) -> bool:

@@ -16,14 +16,15 @@ from app.core.events import Event, Fault, is_content
 from app.core.plan import Candidate
 from app.core.request import EmbeddingRequest, Request
 from app.core.upstream import Upstream
-from app.gateway.attempts import Attempts
+from app.gateway.attempts import Attempts, Enter
+from app.gateway.charging import settled_usage
 from app.gateway.embeddings import Embedded, after, commits, replies, usage_of
 from app.gateway.exchange import Exchange, refusal
 from app.gateway.planning import Planned
-from app.gateway.relay import relay, settled_usage
+from app.gateway.relay import relay
 from app.gateway.settle import Settlement
 from app.gateway.shadow import Tap
-from app.gateway.stages import Planner, Prepare, Repeat, as_it_came, never_again
+from app.gateway.stages import Admit, Planner, Prepare, Repeat, as_it_came, everyone, never_again
 from app.routing.registry import Registry
 
 
@@ -38,9 +39,11 @@ class Gateway:
         settlement: Settlement,
         clock: Clock,
         *,
+        admit: Admit = everyone,
         prepare: Prepare = as_it_came,
     ) -> None:
         self.repeat: Repeat = never_again
+        self._admit = admit
         self._prepare = prepare
         self.registry = Registry(())
         self.upstreams: Mapping[str, Upstream] = {}
@@ -56,8 +59,11 @@ class Gateway:
         with self._settled(exchange):
             planned = exchange.planned = self._planner(request, caller, self.registry)
             tap = self.repeat(caller, request, planned.plan)
-            events = self._attempts.walk(exchange, lambda chosen: self._stream(chosen, exchange), is_content, Fault)
-            async with contextlib.aclosing(events), contextlib.aclosing(relay(exchange, events)) as answer:
+            walk = self._attempts.walk(
+                exchange, self._door(exchange), lambda chosen: self._stream(chosen, exchange), is_content, Fault
+            )
+            answer = relay(exchange, walk, self._admit.extend)
+            async with contextlib.aclosing(walk), contextlib.aclosing(answer):
                 async for event in answer:
                     if tap is not None:
                         tap.add(event)
@@ -71,6 +77,7 @@ class Gateway:
             exchange.planned = self._planner(request, caller, self.registry)
             walk = self._attempts.walk(
                 exchange,
+                self._door(exchange),
                 lambda chosen: replies(self.upstreams[chosen.card.upstream], request, chosen.card),
                 commits,
                 after,
@@ -85,12 +92,20 @@ class Gateway:
         """Records what was refused before it became a request: a wrong key, a body that is no JSON."""
         self._settlement.tell(refusal(endpoint, request_id, error, self._clock.now() - seconds, seconds))
 
+    def _door(self, exchange: Exchange) -> Enter:
+        """Makes the request ready for one candidate, and asks whether it may go there."""
+
+        async def enter(candidate: Candidate, at_last: bool) -> None:
+            request, card = exchange.request, candidate.card
+            if isinstance(request, Request):
+                request, exchange.defaults = self._prepare(request, card, exchange.task_type)
+            exchange.sent = await self._admit.enter(exchange.account, exchange.caller, request, card, at_last=at_last)
+
+        return enter
+
     def _stream(self, candidate: Candidate, exchange: Exchange) -> AsyncGenerator[Event, None]:
-        assert isinstance(exchange.request, Request) and exchange.plan is not None
-        verdict, card = exchange.plan.verdict, candidate.card
-        task_type = None if verdict is None else verdict.task_type
-        request, exchange.defaults = self._prepare(exchange.request, card, task_type)
-        return self.upstreams[card.upstream].stream(request, card)
+        assert isinstance(exchange.sent, Request)
+        return self.upstreams[candidate.card.upstream].stream(exchange.sent, candidate.card)
 
     def _answered(self, exchange: Exchange, planned: Planned, tap: Tap | None) -> None:
         """An answer went well: its conversation is remembered, and its shadow may begin."""

@@ -5,18 +5,21 @@ Usage is always the last event a caller sees: what the upstream said, or an esti
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
-from app.core.money import Tokens, cost_nano
-from app.core.request import Request
-from app.core.tokens import estimate
+from app.gateway.account import Account
+from app.gateway.charging import settled_usage
 from app.gateway.exchange import Exchange
 
+Extend = Callable[[Account], Awaitable[bool]]
 
-async def relay(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncGenerator[Event, None]:
+
+async def relay(exchange: Exchange, events: AsyncIterator[Event], extend: Extend) -> AsyncGenerator[Event, None]:
     """The same events, with `Start.served` and the price of `Usage` filled in. The first of them comes with the first
-    content: an attempt holds back what is before it."""
+    content: an attempt holds back what is before it. An answer that outgrows what was held for it, and may not have
+    more, ends here as one that reached its length."""
+    account = exchange.account
     async for event in events:
         if exchange.first_content is None:
             exchange.first_content = exchange.clock.monotonic()
@@ -25,10 +28,17 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncGenera
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
                 exchange.out_bytes += size(piece)
+                exchange.out_pieces += 1
+                exchange.read_at = exchange.clock.monotonic()
+                if account.outgrown(exchange.out_pieces, exchange.out_bytes) and not await extend(account):
+                    for finish in exchange.stop():
+                        yield finish
+                    break
             case Start():
+                exchange.prompt = event.prompt
                 event.served = exchange.served()
             case Finish():
-                exchange.finish = event.reason
+                exchange.finished(event)
             case Usage():
                 exchange.usage = event
                 continue
@@ -40,21 +50,6 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event]) -> AsyncGenera
     yield settled_usage(exchange)
 
 
-def settled_usage(exchange: Exchange) -> Usage:
-    """The usage of what has been answered so far, priced; estimated from bytes where the upstream did not say."""
-    usage = exchange.usage or Usage(_estimate(exchange), estimated=True)
-    card = exchange.candidate.card if exchange.candidate is not None else None
-    if card is not None and card.price is not None:
-        usage.cost_nano = cost_nano(usage.tokens, card.price)
-    exchange.usage = usage
-    return usage
-
-
 def size(text: str) -> int:
     """Bytes of UTF-8; a lone surrogate counts as what it would be."""
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-
-
-def _estimate(exchange: Exchange) -> Tokens:
-    assert isinstance(exchange.request, Request)
-    return Tokens(prompt=estimate(exchange.request.input_bytes), completion=estimate(exchange.out_bytes))

@@ -6,22 +6,31 @@ does not keep the others from theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.core.errors import ClientGone, GatewayError, InternalError
 from app.core.record import Record
 from app.core.tasks import ErrorHandler, TaskOwner
+from app.gateway.account import Account
+from app.gateway.charging import settled_usage
 from app.gateway.exchange import Exchange
-from app.gateway.relay import settled_usage
 
 Reader = Callable[[Record], None]
+Leave = Callable[[Account, int], Awaitable[None]]
+
+
+async def _owing_nothing(account: Account, tokens_used: int) -> None:
+    """Nobody limits anything."""
 
 
 class Settlement:
-    """`readers` are told of every finished request: metrics, log, and whatever joins them."""
+    """`leave` pays what a request owes; `readers` are told of every finished one: metrics, log, and whatever joins."""
 
-    def __init__(self, readers: Sequence[Reader], tasks: TaskOwner, on_error: ErrorHandler) -> None:
+    def __init__(
+        self, readers: Sequence[Reader], tasks: TaskOwner, on_error: ErrorHandler, leave: Leave = _owing_nothing
+    ) -> None:
         self._readers = tuple(readers)
+        self._leave = leave
         self._tasks = tasks
         self._on_error = on_error
 
@@ -39,6 +48,8 @@ class Settlement:
         self._tasks.spawn(self._settle(record, exchange), f"settle {record.request_id}")
 
     async def _settle(self, record: Record, exchange: Exchange | None) -> None:
+        if exchange is not None:
+            await self._leave(exchange.account, 0 if record.tokens is None else record.tokens.total)
         try:
             record = record if exchange is None else exchange.looked_back(record)
         except Exception as error:  # noqa: BLE001 - what is learnt is not worth a record

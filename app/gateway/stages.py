@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.core.caller import Caller
 from app.core.card import Card
 from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
+from app.gateway.account import Account, Asked
 from app.gateway.planning import Planned
 from app.gateway.shadow import Tap
 from app.routing.registry import Registry
@@ -18,6 +19,16 @@ class Planner(Protocol):
 
     def answered(self, planned: Planned, model: str) -> None:
         """Who answered, once a request went well."""
+        ...
+
+
+class Admit(Protocol):
+    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+        """The request as this model may get it. Raises what keeps it from there; `at_last`: nothing else is left."""
+        ...
+
+    async def extend(self, account: Account) -> bool:
+        """Whether an answer that outgrew its hold may go on."""
         ...
 
 
@@ -39,3 +50,16 @@ def as_it_came(request: Request, card: Card, task_type: str | None) -> tuple[Req
 
 def never_again(caller: Caller, request: Request, plan: Plan) -> Tap | None:
     return None
+
+
+class Everyone:
+    """Lets every request go anywhere."""
+
+    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+        return request
+
+    async def extend(self, account: Account) -> bool:
+        return True
+
+
+everyone: Final = Everyone()

@@ -54,7 +54,7 @@ class Health:
         self.traffic = Traffic() if traffic is None else traffic
         self.drained: frozenset[str] = frozenset()
         self._settings = settings
-        self._clock = clock
+        self.clock = self._clock = clock
         self._observe = observe
         self._awake = awake
         self._breakers: dict[str, Breaker] = {}

@@ -89,6 +89,8 @@ def tierway(served: Served | None, usage: Usage | None) -> dict[str, Any] | None
         about["usage_estimated"] = True
     if usage is not None and usage.truncated:
         about["truncated"] = True
+    if usage is not None and usage.stopped is not None:
+        about["stopped"] = usage.stopped
     return about
 
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from app.config.environment import VARIABLES
 from app.config.explain import plain
 from app.config.file import parse
-from app.config.later import REFUSED, refused, said_of, without_effect
+from app.config.later import said_of, without_effect
 from app.config.load import load
 from app.config.resolve import KINDS
 from app.config.schema import FileSettings, Part
@@ -39,8 +39,6 @@ def shown(value: Any) -> str:
 
 
 def not_yet(key: str) -> str:
-    if said_of(key, REFUSED):
-        return " *Refused by this version.*"
     return " *No effect yet.*" if said_of(key) else ""
 
 
@@ -106,4 +104,4 @@ def test_each_example_in_the_guide_loads(block: str, tmp_path: Path) -> None:
     path = tmp_path / "guide.yaml"
     path.write_text(block)
     settings = load({"ANTHROPIC_API_KEY": "sk", "GROQ_API_KEY": "sk"}, config_path=path)
-    assert (refused(settings), without_effect(settings)) == ([], []), "what is copied must do what it says"
+    assert without_effect(settings) == [], "what is copied must do what it says"

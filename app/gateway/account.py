@@ -1,0 +1,64 @@
+"""What one request was given by those who limit it, what it holds now, and what it owes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from app.core.money import Price
+from app.core.record import Attempt
+from app.core.request import EmbeddingRequest, Request
+from app.core.spending import CostCell, Lease, Rate, RateState, Seats
+from app.spend.bounds import Bound
+
+Asked = Request | EmbeddingRequest
+
+
+class Cells(Protocol):
+    """As what an attempt is summed up."""
+
+    def __call__(self, attempt: Attempt, *, stands_in: bool = False) -> tuple[CostCell, ...]: ...
+
+
+class Hold(NamedTuple):
+    """What an attempt holds, and what it was reckoned from. `cells`: as what it is summed up once it is over."""
+
+    lease: Lease
+    bound: Bound
+    price: Price
+    cells: Cells
+    calibrated: bool
+
+
+class Owed(NamedTuple):
+    """What a finished attempt is charged, on its way to the ledger. `billed` are the tokens of its prompt, where the
+    upstream said so, to be compared with what they were reckoned as."""
+
+    hold: Hold
+    nano: int
+    cells: tuple[CostCell, ...]
+    billed: int | None
+
+
+@dataclass(slots=True)
+class Account:
+    """`entered`: rates and a seat were taken, once for all attempts. An answer has `room` until it may cost more than
+    is held for it: so many pieces, so many bytes; None is no end."""
+
+    entered: bool = False
+    rates: tuple[Rate, ...] = ()
+    states: tuple[RateState, ...] = ()
+    seats: Seats | None = None
+    hold: Hold | None = None
+    owed: list[Owed] = field(default_factory=list)
+    room: tuple[int, int] | None = None
+
+    def outgrown(self, pieces: int, size: int) -> bool:
+        return self.room is not None and (pieces > self.room[0] or size > self.room[1])
+
+    def ends(self, attempt: Attempt, *, stands_in: bool, told: bool) -> None:
+        """The attempt that the hold was for is over, and is charged what it says. `told`: its tokens are no estimate."""
+        if (hold := self.hold) is not None:
+            self.hold = self.room = None
+            billed = attempt.tokens.prompt if told and attempt.tokens is not None else None
+            self.owed.append(Owed(hold, attempt.cost_nano or 0, hold.cells(attempt, stands_in=stands_in), billed))

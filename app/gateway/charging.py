@@ -1,0 +1,55 @@
+"""What the attempt that runs has come to so far: tokens, and what they are charged.
+
+What the upstream said counts; where it said nothing, tokens are estimated from bytes and marked so. Where money is held
+for the attempt, what is charged then is the most it can be billed, because a limit must hold all the same.
+"""
+
+from __future__ import annotations
+
+from app.core.events import Usage
+from app.core.money import Tokens, cost_nano
+from app.core.request import Request
+from app.core.tokens import estimate
+from app.gateway.exchange import Exchange
+from app.spend.charge import Ended, charge
+
+
+def settled_usage(exchange: Exchange, error: BaseException | None = None) -> Usage:
+    """The usage of the answer, with its price; the same however often it is asked for."""
+    if exchange.priced:
+        assert exchange.usage is not None
+        return exchange.usage
+    usage = exchange.usage or Usage(_estimate(exchange), estimated=True)
+    exchange.charge_nano = _charge(exchange, usage, error)
+    exchange.usage, exchange.priced = usage, True
+    usage.stopped = exchange.stopped
+    usage.cost_nano = None if exchange.charge_nano is None else exchange.charge_nano + exchange.earlier_nano
+    return usage
+
+
+def _charge(exchange: Exchange, usage: Usage, error: BaseException | None) -> int | None:
+    hold = exchange.account.hold
+    if hold is not None:
+        return charge(_ended(exchange, usage, error), hold.bound, hold.price, calibrated=hold.calibrated).nano
+    card = exchange.candidate.card if exchange.candidate is not None else None
+    return None if card is None or card.price is None else cost_nano(usage.tokens, card.price)
+
+
+def _ended(exchange: Exchange, usage: Usage, error: BaseException | None) -> Ended:
+    now = exchange.clock.monotonic()
+    return Ended(
+        error,
+        usage,
+        streamed=exchange.streams,
+        begun=exchange.first_content is not None,
+        prompt=exchange.prompt,
+        seen_bytes=exchange.out_bytes,
+        seconds=now - exchange.attempt_started,
+        unread_seconds=now - exchange.read_at,
+    )
+
+
+def _estimate(exchange: Exchange) -> Tokens:
+    if isinstance(exchange.request, Request):
+        return Tokens(prompt=estimate(exchange.request.input_bytes), completion=estimate(exchange.out_bytes))
+    return Tokens()
