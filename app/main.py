@@ -31,6 +31,7 @@ from app.api.models import models_router
 from app.api.reply import Pace
 from app.api.rollouts import rollouts_router
 from app.api.route import RouteEndpoint
+from app.api.sessions import sessions_router
 from app.api.upstreams import upstreams_router
 from app.config.schema import Model
 from app.config.settings import Settings
@@ -52,11 +53,13 @@ from app.gateway.discovery import BUILTIN, LIST_SECONDS, Discovery, Found, Notes
 from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.routed import Basis, Routed
+from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
 from app.gateway.spending import Spending
 from app.recall.embedder import BuiltinUpstream, StaticEmbedder, load_embedder, wheel_folder
 from app.routing.defaults import with_defaults
 from app.routing.registry import Registry
+from app.sessions.sessions import Sessions
 from app.simulator.server import default_tiers
 from app.spend.prices import price_of
 from app.store.broadcast import Broadcast
@@ -67,6 +70,7 @@ from app.telemetry.lag import watch_lag
 from app.telemetry.logs import get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.telemetry.money_metrics import MoneyMetrics
+from app.telemetry.session_metrics import SessionMetrics
 from app.upstreams.health import Health
 from app.wire import chat, objects
 from app.wire.codec import Limits
@@ -204,6 +208,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             admit=spending.admission,
             prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
         )
+        gateway.converse = talks = _conversing(basis, routed, SessionMetrics(registry))
         discovery, simulated = await _discovered(settings, gateway, embedder, stack, clock)
         await spending.open(stack)
         stack.push_async_callback(routed.success.aclose)
@@ -221,6 +226,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         routers = [
             models_router(door, gateway, _state_of(discovery, routed.health)),
             health_router(_readiness(discovery, store), lambda: exposition(registry)),
+            sessions_router(door, talks.sessions),
             feedback_router(door, routed.decisions, metrics.feedback),
             admin_router(door, keys, lambda: flags),
             decisions_router(door, routed.decisions),
@@ -232,6 +238,14 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         front = _front(settings, door, gateway, metrics, routers, routed.planning, Idempotency(store))
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
         yield front
+
+
+def _conversing(basis: Basis, routed: Routed, metrics: SessionMetrics) -> Conversing:
+    kept, on_error = basis.settings.sessions, basis.on_error
+    sessions = Sessions(
+        basis.store, basis.clock, basis.tasks, on_error, ttl_days=kept.ttl_days, max_bytes=kept.max_bytes
+    )
+    return Conversing(sessions, routed.planning.conversations, basis.flags, basis.clock, metrics.turn, on_error)
 
 
 def _door(settings: Settings, keys: Keys) -> Door:

@@ -16,6 +16,7 @@ from app.core.request import EmbeddingRequest, Request
 from app.gateway.account import Account
 from app.gateway.noticing import Noticing
 from app.gateway.planning import Planned
+from app.gateway.sessions import Conversation
 from app.learning.asks import ask_of
 
 DEADLINE_SECONDS: Final = 600.0
@@ -32,6 +33,7 @@ class Exchange:
         self.started = clock.monotonic()
         self.started_at = clock.now()
         self.deadline = request.terms.deadline or self.started + DEADLINE_SECONDS
+        self.conversation: Conversation | None = None
         self.planned: Planned | None = None
         self.account = Account()
         self.sent = request  # as the current candidate gets it

@@ -7,6 +7,7 @@ way.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from app.core.caller import Caller
@@ -24,13 +25,13 @@ from app.gateway.planning import Planned
 from app.gateway.relay import relay
 from app.gateway.settle import Settlement
 from app.gateway.shadow import Tap
-from app.gateway.stages import Admit, Planner, Prepare, Repeat, as_it_came, everyone, never_again
+from app.gateway.stages import Admit, Converse, Planner, Prepare, Repeat, as_it_came, everyone, never_again, unkept
 from app.routing.registry import Registry
 
 
 class Gateway:
     """Answers requests. `registry` and `upstreams` are snapshots that discovery swaps; `prepare` fills in the
-    operator's defaults; `repeat` picks the answers that have a shadow."""
+    operator's defaults; `repeat` picks the answers that have a shadow; `converse` knows what was said before."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Gateway:
         prepare: Prepare = as_it_came,
     ) -> None:
         self.repeat: Repeat = never_again
+        self.converse: Converse = unkept
         self._admit = admit
         self._prepare = prepare
         self.registry = Registry(())
@@ -57,14 +59,22 @@ class Gateway:
         once content has gone out. Raises a `GatewayError` before that. Closing it cancels the upstream."""
         exchange = Exchange(caller, request, "chat", self._clock)
         with self._settled(exchange):
+            conversation = exchange.conversation = await self.converse(caller, request)
+            if conversation is not None:
+                exchange.request = request = conversation.request
             planned = exchange.planned = self._planner(request, caller, self.registry)
             tap = self.repeat(caller, request, planned.plan)
-            walk = self._attempts.walk(
-                exchange, self._door(exchange), lambda chosen: self._stream(chosen, exchange), is_content, Fault
-            )
+
+            def ask() -> AsyncGenerator[Event, None]:
+                stream = functools.partial(self._stream, exchange=exchange)
+                return self._attempts.walk(exchange, self._door(exchange), stream, is_content, Fault)
+
+            walk = ask() if conversation is None else conversation.walk(ask, planned.plan)
             answer = relay(exchange, walk, self._admit.extend)
             async with contextlib.aclosing(walk), contextlib.aclosing(answer):
                 async for event in answer:
+                    if conversation is not None:
+                        await conversation.see(event)
                     if tap is not None:
                         tap.add(event)
                     yield event
@@ -97,6 +107,8 @@ class Gateway:
 
         async def enter(candidate: Candidate, at_last: bool) -> None:
             request, card = exchange.request, candidate.card
+            if exchange.conversation is not None:
+                request = exchange.conversation.sent_to(card)
             if isinstance(request, Request):
                 request, exchange.defaults = self._prepare(request, card, exchange.task_type)
             exchange.sent = await self._admit.enter(exchange.account, exchange.caller, request, card, at_last=at_last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from app.core.caller import Caller
@@ -10,8 +11,12 @@ from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
 from app.gateway.account import Account, Asked
 from app.gateway.planning import Planned
+from app.gateway.sessions import Conversation
 from app.gateway.shadow import Tap
 from app.routing.registry import Registry
+
+Converse = Callable[[Caller, Request], Awaitable[Conversation | None]]
+"""The conversation that a request goes on with, where there is one to keep or to shorten."""
 
 
 class Planner(Protocol):
@@ -42,6 +47,10 @@ class Repeat(Protocol):
     def __call__(self, caller: Caller, request: Request, plan: Plan) -> Tap | None:
         """What wants to see every event of this answer, to have it repeated elsewhere afterwards."""
         ...
+
+
+async def unkept(caller: Caller, request: Request) -> Conversation | None:
+    return None
 
 
 def as_it_came(request: Request, card: Card, task_type: str | None) -> tuple[Request, tuple[str, ...]]:
