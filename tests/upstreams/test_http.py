@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.core.errors import BadReply, Broken, Refused, TimedOut, UpstreamFault
+from app.core.errors import BadReply, Broken, InternalError, Refused, TimedOut, UpstreamFault
 from app.upstreams.http import Call, Clocks, HttpTransport, Transport
 from tests.upstreams.sockets import CHUNKED, JSON_HEAD, Handler, hangs_after, says, server
 
@@ -358,3 +358,35 @@ async def test_the_deadline_stands_though_the_consumer_is_slow(transport: Transp
                 await asyncio.sleep(0.4)
                 while await reply.more():
                     pass
+
+
+async def test_a_connection_that_was_idle_too_long_is_closed() -> None:
+    """The server is about to close it too, and a request sent into that would be lost."""
+    transport, closed = HttpTransport(connect_timeout=1.0, keepalive=0.2), asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(JSON_HEAD + b"content-length: 2\r\n\r\n{}")
+        await reader.read()
+        closed.set()
+
+    async with server(handle) as url:
+        assert await fetched(transport, url) == b"{}"
+        async with asyncio.timeout(5):
+            await closed.wait()
+        assert await fetched(transport, url) == b"{}"
+    await transport.close()
+
+
+async def test_a_kept_connection_that_was_lost_meanwhile_is_not_used(transport: Transport) -> None:
+    async with server(says(JSON_HEAD + b"content-length: 2\r\n\r\n{}")) as url:
+        for _ in range(2):
+            assert await fetched(transport, url) == b"{}"
+            await asyncio.sleep(0.05)
+
+
+async def test_a_header_is_one_line(transport: Transport) -> None:
+    """Two would let whoever chose its value write headers, or requests, of their own."""
+    async with server(says(JSON_HEAD + b"content-length: 2\r\n\r\n{}")) as url:
+        with pytest.raises(InternalError):
+            async with transport.send(Call("GET", url, {"x-a": "1\r\nx-b: 2"}), CLOCKS):
+                pass
