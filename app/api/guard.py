@@ -52,6 +52,8 @@ class GuardedProtocol(HttpToolsProtocol):
         connection = transport.get_extra_info("socket")
         if connection is not None:
             with contextlib.suppress(OSError, AttributeError):  # a Unix socket, or another system than Linux
+                # Else the second write of a reply waits 40 ms for the client to acknowledge the first.
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
         self._start_timer()

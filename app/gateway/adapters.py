@@ -11,7 +11,7 @@ from app.core.clock import Clock
 from app.core.upstream import Upstream
 from app.upstreams.breaker import BreakerSettings
 from app.upstreams.claude import ClaudeUpstream
-from app.upstreams.http import AiohttpTransport, Clocks
+from app.upstreams.http import Clocks, HttpTransport
 from app.upstreams.ollama import OllamaUpstream
 from app.upstreams.openai import OpenAIUpstream
 from app.upstreams.vllm import VllmUpstream
@@ -25,7 +25,7 @@ def adapter(settings: UpstreamSettings, notes: Mapping[str, Model], clock: Clock
     timeouts = settings.timeouts
     clocks = Clocks(timeouts.connect, timeouts.first_token, timeouts.idle, timeouts.total)
     keepalive = KEEPALIVE_SECONDS.get(settings.kind, 4.0)
-    transport = AiohttpTransport(connect_timeout=timeouts.connect, keepalive=keepalive)
+    transport = HttpTransport(connect_timeout=timeouts.connect, keepalive=keepalive)
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     name, url, local = settings.name, settings.base_urls[0], settings.local
     match settings.kind:

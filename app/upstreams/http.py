@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
-import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol
+from typing import Final, Protocol
 
-import aiohttp
+from app.core.errors import BadReply, InternalError, Refused, TimedOut
+from app.upstreams.connection import Connection
+from app.upstreams.dial import Target, connect, target_of
 
-from app.core.errors import BadReply, Broken, Refused, TimedOut
-
-READ_BUFFER_BYTES: Final = 65_536
-RECEIVE_BUFFER_BYTES: Final = 131_072  # Linux doubles it
 REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 ERROR_BYTES_MAX: Final = 64 * 1024
 
@@ -85,7 +83,7 @@ class Alarm:
     reader wakes up with `TimedOut`. Times are real ones: an event loop's own time stands while one task keeps it busy.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, clocks: Clocks, started: float) -> None:
+    def __init__(self, content: Connection, clocks: Clocks, started: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._content = content
         self._total_at = started + clocks.total
@@ -158,8 +156,8 @@ TIMEOUT_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-class AiohttpTransport:
-    """The transport over aiohttp: a pool of kept connections per upstream.
+class HttpTransport:
+    """The transport over our own connections: those that are kept are used again, the last one first.
 
     `keepalive` (seconds) stays below what servers keep idle connections for (uvicorn: 5), so that a request is not
     sent into a connection that is just being closed.
@@ -168,68 +166,107 @@ class AiohttpTransport:
     def __init__(self, *, connect_timeout: float, keepalive: float = 4.0) -> None:
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
-        self._session: aiohttp.ClientSession | None = None
+        self._idle: dict[tuple[bool, str, int], list[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:  # made on first use: a session belongs to the running loop
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=self._keepalive, socket_factory=_bounded_socket
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=True,
-                read_bufsize=READ_BUFFER_BYTES,
-                skip_auto_headers=("User-Agent",),
-            )
-        return self._session
+    def send(self, call: Call, clocks: Clocks) -> HttpExchange:
+        return HttpExchange(self, call, clocks)
 
-    @contextlib.asynccontextmanager
-    async def send(self, call: Call, clocks: Clocks) -> AsyncIterator[Reply]:
-        started = time.monotonic()
-        response = await self._head(call, clocks, started)
-        reply = AiohttpReply(response, Alarm(response.content, clocks, started))
+    async def taken(self, target: Target) -> Connection:
+        """A connection to there, kept or new."""
+        idle = self._idle.get(target.origin)
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                return connection
         try:
-            yield reply
-        finally:
-            reply.alarm.stop()
-            if response.content.is_eof() and response.content.exception() is None:
-                response.release()
-            else:
-                response.close()
+            async with asyncio.timeout(self._connect_timeout):
+                return await connect(target)
+        except TimeoutError as error:
+            raise Refused("The upstream accepts no connection.") from error
 
-    async def _head(self, call: Call, clocks: Clocks, started: float) -> aiohttp.ClientResponse:
-        phase = "first_token" if clocks.first_token < clocks.total else "total"
-        try:
-            async with asyncio.timeout_at(started + min(clocks.first_token, clocks.total)):
-                return await self._opened().request(
-                    call.method, call.url, data=call.body, headers=call.headers, allow_redirects=False
-                )
-        except aiohttp.ClientError as error:
-            raise_fault(error)
-        except TimeoutError:
-            raise TimedOut(TIMEOUT_WORDS[phase], phase=phase) from None
+    def given_back(self, target: Target, connection: Connection) -> None:
+        if not connection.reusable:
+            connection.close()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.setdefault(target.origin, []).append(connection)
+        if self._sweeper is None:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Closes what was idle for too long, as often as that takes."""
+        loop = asyncio.get_running_loop()
+        since, kept = loop.time() - self._keepalive, 0
+        for idle in self._idle.values():
+            for connection in [each for each in idle if not each.usable or (each.idle_since or since) <= since]:
+                idle.remove(connection)
+                connection.close()
+            kept += len(idle)
+        self._sweeper = loop.call_later(self._keepalive / 4, self._sweep) if kept else None
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for connection in itertools.chain.from_iterable(self._idle.values()):
+            connection.close()
+        self._idle.clear()
 
 
-def _bounded_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Left to itself, the kernel would take megabytes of an answer that its client does not read."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-    return made
+class HttpExchange:
+    """One request and its reply; as a context manager, because a connection must not outlive whoever reads it."""
+
+    def __init__(self, transport: HttpTransport, call: Call, clocks: Clocks) -> None:
+        self._transport = transport
+        self._call = call
+        self._clocks = clocks
+        self._target = target_of(call.url)
+        self._connection: Connection | None = None
+        self._alarm: Alarm | None = None
+
+    async def __aenter__(self) -> Reply:
+        started = time.monotonic()
+        connection = self._connection = await self._transport.taken(self._target)
+        alarm = self._alarm = Alarm(connection, self._clocks, started)
+        try:
+            connection.send(_written(self._call, self._target))
+            alarm.wait()
+            await connection.head()
+            alarm.rest()
+        except BaseException:  # whatever it was, nobody will read the reply
+            self._leave()
+            raise
+        return HttpReply(connection, alarm)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+        if self._connection is not None:
+            self._transport.given_back(self._target, self._connection)
 
 
-class AiohttpReply:
-    def __init__(self, response: aiohttp.ClientResponse, alarm: Alarm) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+def _written(call: Call, target: Target) -> bytes:
+    """The request's bytes. Raises `InternalError` for a header that would say more than one line."""
+    lines = [f"{call.method} {target.path} HTTP/1.1", f"host: {target.authority}"]
+    lines += [f"{name}: {value}" for name, value in call.headers.items()]
+    if call.body is not None:
+        lines.append(f"content-length: {len(call.body)}")
+    head = "\r\n".join((*lines, "\r\n"))
+    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
+        raise InternalError("A header of a request to an upstream holds a line break.")
+    return head.encode("latin-1", "replace") + (call.body or b"")
+
+
+class HttpReply:
+    def __init__(self, connection: Connection, alarm: Alarm) -> None:
+        self.status = connection.status
+        self.headers: Mapping[str, str] = connection.headers
         self.alarm = alarm
-        self._content = response.content
+        self._connection = connection
 
     @property
     def content_type(self) -> str:
@@ -240,9 +277,7 @@ class AiohttpReply:
         if time.monotonic() - asyncio.get_running_loop().time() > TURN_SECONDS:
             await asyncio.sleep(0)
         try:
-            return await self._content.readany()
-        except aiohttp.ClientError as error:
-            raise_fault(error)
+            return await self._connection.more()
         finally:
             self.alarm.rest()
 
@@ -255,16 +290,3 @@ class AiohttpReply:
                 raise BadReply(f"The upstream's reply is larger than {limit} bytes.")
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def raise_fault(error: aiohttp.ClientError) -> NoReturn:
-    """What aiohttp says, as one of our errors. Its own words may hold addresses, so they stay in the chained cause."""
-    match error:
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            raise Refused("The upstream accepts no connection.") from error
-        case aiohttp.ClientConnectionError() | aiohttp.ClientPayloadError():
-            raise Broken("The connection to the upstream broke.") from error
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            raise Refused("The upstream's address is not a URL we can use.") from error
-        case _:
-            raise BadReply("The upstream did not answer in HTTP as we know it.") from error

@@ -208,6 +208,15 @@ async def test_requests_follow_each_other_on_one_connection(line: Line) -> None:
         assert (await line.reply())[2] == b"%d" % size
 
 
+async def test_a_reply_does_not_wait_for_its_own_head_to_be_acknowledged(server: Server, line: Line) -> None:
+    """Else every answer on a kept connection comes 40 ms late."""
+    await line.send(post(b"x"))
+    await line.reply()
+    (connection,) = server.uvicorn.server_state.connections
+    accepted = connection.transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 async def test_a_request_may_come_in_crumbs(line: Line) -> None:
     data = post(b"abc")
     await line.send(*[data[at : at + 3] for at in range(0, len(data), 3)])

@@ -21,7 +21,7 @@ from app.store.address import Address
 from app.store.broadcast import Broadcast
 from app.store.client import Store
 from app.upstreams.health import Health
-from app.upstreams.http import AiohttpTransport, Clocks
+from app.upstreams.http import Clocks, HttpTransport
 from app.upstreams.traffic import Traffic
 from app.upstreams.vllm import VllmUpstream
 from tests.core.nouns import card
@@ -134,7 +134,7 @@ async def test_fields_that_make_no_sense_do_no_harm(store: Store) -> None:
 
 
 async def test_what_an_operator_sees(store: Store) -> None:
-    transport = AiohttpTransport(connect_timeout=1.0, keepalive=1.0)
+    transport = HttpTransport(connect_timeout=1.0, keepalive=1.0)
     pool = VllmUpstream(
         "pool",
         base_urls=("http://127.0.0.1:1", "http://127.0.0.1:2"),

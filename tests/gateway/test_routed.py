@@ -39,7 +39,7 @@ from app.routing.weights import WeightsUnusable
 from app.store.broadcast import Broadcast
 from app.store.client import Store
 from app.telemetry.metrics import Metrics
-from app.upstreams.http import AiohttpTransport, Clocks
+from app.upstreams.http import Clocks, HttpTransport
 from app.upstreams.vllm import VllmUpstream
 from tests.core.nouns import card, chat, paid, terms
 from tests.gateway.fakes import FakeUpstream, Script, good
@@ -239,7 +239,7 @@ async def test_requests_that_wait_over_there_count_as_load(houses: Any) -> None:
         api_key=None,
         local=True,
         clocks=Clocks(1, 1, 1, 1),
-        transport=AiohttpTransport(connect_timeout=1, keepalive=1),
+        transport=HttpTransport(connect_timeout=1, keepalive=1),
     )
     house.gateway.upstreams = house.upstreams(vllm, house.gpu)
     vllm.pool.mark("http://127.0.0.1:1", queue_depth=5)

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.upstreams.http import AiohttpTransport, Transport
+from app.upstreams.http import HttpTransport, Transport
 
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    opened = AiohttpTransport(connect_timeout=1.0)
+    opened = HttpTransport(connect_timeout=1.0)
     yield opened
     await opened.close()

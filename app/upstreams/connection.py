@@ -1,0 +1,231 @@
+"""One HTTP/1.1 connection to an upstream: one exchange at a time, read as it comes and not faster than it is taken.
+
+The parser is httptools', the buffers are ours and bounded: once a little is waiting, the socket is not read. Whatever a
+server does ends in one of our errors; its own words stay in the chained cause, because they may hold addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import httptools
+
+from app.core.errors import BadReply, Broken
+
+BUFFER_BYTES: Final = 65_536  # held for a reader; above it the socket is left alone
+HEAD_BYTES_MAX: Final = 65_536
+UNPACKED_BYTES: Final = 1_048_576  # what one piece of a compressed body becomes at most, before it is asked again
+BODILESS: Final = frozenset({204, 304})
+GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+
+
+class Connection(asyncio.Protocol):
+    """`idle_since` is when the last exchange was over, in loop seconds; None while one runs."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.idle_since: float | None = None
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = self._header_bytes = 0
+        self._head = self._whole = self._kept = self._closed = self._paused = False
+        self._until_closed = False
+        self._unpacker: Unpacker | None = None
+
+    # --- what an exchange uses --------------------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        return not self._closed and self._error is None
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the reply was read whole and the server keeps the connection."""
+        return self._kept and self._whole and not self._body and self.usable
+
+    def send(self, request: bytes) -> None:
+        """Begins an exchange."""
+        assert self._transport is not None
+        self._parser = httptools.HttpResponseParser(self)
+        self.status, self.headers, self._unpacker = 0, {}, None
+        self._head = self._whole = self._kept = self._until_closed = False
+        self._head_bytes = self._header_bytes = 0
+        self.idle_since = None
+        self._transport.write(request)
+
+    async def head(self) -> None:
+        """Waits until `status` and `headers` are there. Raises `Broken`, `BadReply`, or what the alarm says."""
+        while not self._head:
+            await self._wait()
+
+    async def more(self) -> bytes:
+        """The next bytes of the body, none at its end. Raises the same."""
+        while True:
+            if self._body:
+                piece = self._taken()
+                if self._unpacker is None:
+                    return piece
+                if piece := self._unpacker.feed(piece):
+                    return piece
+            elif self._unpacker is not None and (piece := self._unpacker.rest()):
+                return piece
+            elif self._whole:
+                if self._unpacker is not None:
+                    self._unpacker.end()
+                return b""
+            else:
+                await self._wait()
+
+    def set_exception(self, error: BaseException) -> None:
+        """Wakes whoever waits, with this; nothing more is read."""
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def close(self) -> None:
+        """At once: what an upstream still has to say, nobody waits for."""
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _taken(self) -> bytes:
+        piece = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._body_bytes = 0
+        if self._paused and self._transport is not None and not self._closed:
+            self._paused = False
+            self._transport.resume_reading()
+        return piece
+
+    async def _wait(self) -> None:
+        self._check()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if not self._body and not self._whole:
+            self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise Broken("The connection to the upstream broke.")
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- what the event loop calls ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser is None or self.idle_since is not None or self._whole:
+            self.close()  # nobody asked: it would answer somebody else's request
+            return
+        if not self._head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeError) as error:
+            self._fail(error)
+            return
+        if not self._head and self._head_bytes > HEAD_BYTES_MAX:
+            self._fail(None)
+            return
+        if self._body_bytes > BUFFER_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        if self._head and self._until_closed and exc is None:
+            self._whole = True
+        elif not self._whole and self._error is None:
+            self._error = Broken("The connection to the upstream broke.")
+            self._error.__cause__ = exc
+        self._wake()
+
+    def _fail(self, error: Exception | None) -> None:
+        fault = BadReply("The upstream did not answer in HTTP as we know it.")
+        fault.__cause__ = error
+        self.set_exception(fault)
+        self.close()
+
+    # --- what the parser calls --------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEAD_BYTES_MAX:
+            raise UnicodeError("the head is too large")
+        key, said = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {said}" if key in self.headers else said
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if status < 200:  # an interim word; the reply itself follows
+            self.headers = {}
+            return
+        self.status, self._head = status, True
+        self._until_closed = _ends_with_connection(status, self.headers)
+        self._unpacker = Unpacker.of(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        self._body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        if self._head:
+            assert self._parser is not None
+            self._whole, self._kept = True, bool(self._parser.should_keep_alive())
+
+
+class Unpacker:
+    """A body that a server compressed although it was asked not to."""
+
+    def __init__(self) -> None:
+        self._stream: Any = zlib.decompressobj(GZIP_OR_ZLIB)
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Unpacker | None:
+        """Raises `UnicodeError` for an encoding nobody asked for, which the parser's caller reads as a bad reply."""
+        match headers.get("content-encoding", "").strip().lower():
+            case "" | "identity":
+                return None
+            case "gzip" | "x-gzip" | "deflate":
+                return cls()
+            case other:
+                raise UnicodeError(f"content-encoding {other[:40]!r}")
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            piece: bytes = self._stream.decompress(data, UNPACKED_BYTES)
+        except zlib.error as error:
+            raise BadReply("The upstream's compressed reply is broken.") from error
+        return piece
+
+    def rest(self) -> bytes:
+        """What the last piece held beyond its first part."""
+        return self.feed(self._stream.unconsumed_tail) if self._stream.unconsumed_tail else b""
+
+    def end(self) -> None:
+        if not self._stream.eof:
+            raise Broken("The upstream's compressed reply ended early.")
+
+
+def _ends_with_connection(status: int, headers: Mapping[str, str]) -> bool:
+    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    return status not in BODILESS and not chunked and "content-length" not in headers

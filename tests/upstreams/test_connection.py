@@ -1,0 +1,225 @@
+"""One connection, told by hand what the event loop would tell it: any split of a reply's bytes gives the same answer, a
+reader that is slow stops the socket, and nothing a server does goes unnoticed."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.errors import BadReply, Broken, GatewayError
+from app.upstreams.connection import BUFFER_BYTES, HEAD_BYTES_MAX, UNPACKED_BYTES, Connection
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+PLAIN = HEAD + b"content-length: 5\r\n\r\nhello"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+
+
+class Socket:
+    """What a connection is given to write to and to stop."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.reading = True
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def connected() -> tuple[Connection, Any]:
+    connection, socket = Connection(), Socket()
+    connection.connection_made(socket)  # type: ignore[arg-type]  # all of a transport that is used
+    connection.send(b"GET / HTTP/1.1\r\n\r\n")
+    return connection, socket
+
+
+async def whole(connection: Connection) -> bytes:
+    await connection.head()
+    found = b""
+    while piece := await connection.more():
+        found += piece
+    return found
+
+
+@given(st.sampled_from([PLAIN, CHUNKED]), st.data())
+def test_any_split_of_a_reply_gives_the_same(reply: bytes, data: st.DataObject) -> None:
+    """Packets fall as they like; an answer must not depend on that."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(reply)), max_size=8)))
+
+    async def read() -> None:
+        connection, _ = connected()
+        for start, end in zip([0, *cuts], [*cuts, len(reply)], strict=True):
+            if piece := reply[start:end]:
+                connection.data_received(piece)
+        assert await whole(connection) == b"hello"
+        assert connection.status == 200 and connection.reusable
+
+    asyncio.run(read())
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_whatever_break_the_gateway(noise: bytes) -> None:
+    async def read() -> None:
+        connection, _ = connected()
+        connection.data_received(HEAD + noise)
+        connection.connection_lost(None)
+        with pytest.raises(GatewayError):
+            await whole(connection)
+            raise Broken("it was a reply after all")
+
+    asyncio.run(read())
+
+
+async def test_a_slow_reader_stops_the_socket_and_nobody_else() -> None:
+    """Otherwise one client that reads nothing would fill this machine's memory with its answer."""
+    connection, socket = connected()
+    connection.data_received(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * BUFFER_BYTES)
+    assert socket.reading
+    connection.data_received(b"x")
+    assert not socket.reading
+    await connection.head()
+    assert len(await connection.more()) == BUFFER_BYTES + 1
+    assert socket.reading
+
+
+async def test_an_interim_reply_is_not_the_reply() -> None:
+    connection, _ = connected()
+    connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + PLAIN)
+    assert await whole(connection) == b"hello"
+    assert (connection.status, connection.headers) == (200, {"content-length": "5"})
+
+
+async def test_repeated_headers_are_one() -> None:
+    connection, _ = connected()
+    connection.data_received(HEAD + b"x-a: 1\r\nX-A: 2\r\ncontent-length: 0\r\n\r\n")
+    await connection.head()
+    assert connection.headers["x-a"] == "1, 2"
+
+
+@pytest.mark.parametrize("length", [b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 304 Not Modified\r\n\r\n"])
+async def test_a_reply_without_a_body_ends_with_its_head(length: bytes) -> None:
+    connection, _ = connected()
+    connection.data_received(length)
+    assert await whole(connection) == b""
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    connection, _ = connected()
+    connection.data_received(HEAD + b"\r\nhello")
+    connection.connection_lost(None)
+    assert await whole(connection) == b"hello"
+    assert not connection.reusable
+
+
+async def test_a_reset_is_no_end() -> None:
+    """A cut answer must not look whole."""
+    connection, _ = connected()
+    connection.data_received(HEAD + b"\r\nhel")
+    connection.connection_lost(ConnectionResetError())
+    await connection.head()
+    assert await connection.more() == b"hel"
+    with pytest.raises(Broken):
+        await connection.more()
+
+
+@pytest.mark.parametrize("rest", [PLAIN, b"x"], ids=["a second reply", "a byte"])
+async def test_what_nobody_asked_for_closes_the_connection(rest: bytes) -> None:
+    """It would be read as the answer to somebody else's request."""
+    connection, socket = connected()
+    connection.data_received(PLAIN)
+    assert await whole(connection) == b"hello"
+    connection.data_received(rest)
+    assert socket.aborted and not connection.usable
+
+
+async def test_a_server_that_wants_to_close_is_not_asked_again() -> None:
+    connection, _ = connected()
+    connection.data_received(HEAD + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+    assert await whole(connection) == b""
+    assert not connection.reusable
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"x" * 9 + b": " + b"y" * HEAD_BYTES_MAX + b"\r\n\r\n",
+        b"x: " + b"y" * HEAD_BYTES_MAX,
+        b"connection: upgrade\r\nupgrade: websocket\r\n\r\n".join([b"", b"x"]),
+    ],
+    ids=["a head beyond all bounds", "one that does not end", "another protocol"],
+)
+async def test_a_head_that_is_none(head: bytes) -> None:
+    connection, _ = connected()
+    start = b"HTTP/1.1 101 Switching Protocols\r\n" if b"websocket" in head else HEAD
+    for at in range(0, len(head), 30_000):
+        connection.data_received(start + head[:30_000] if at == 0 else head[at : at + 30_000])
+        if not connection.usable:
+            break
+    with pytest.raises(BadReply):
+        await connection.head()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
+async def test_what_was_compressed_unasked_is_read(pack: Any) -> None:
+    body = b"hello" * 400_000  # more than one piece of output
+    packed = pack(body)
+    connection, _ = connected()
+    encoding = b"gzip" if pack is gzip.compress else b"deflate"
+    connection.data_received(HEAD + b"content-encoding: %s\r\ncontent-length: %d\r\n\r\n" % (encoding, len(packed)))
+    connection.data_received(packed)
+    await connection.head()
+    pieces = []
+    while piece := await connection.more():
+        assert len(piece) <= UNPACKED_BYTES, "a bomb is handed out in pieces"
+        pieces.append(piece)
+    assert b"".join(pieces) == body
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "fault"),
+    [(b"gzip", b"nope", BadReply), (b"br", b"nope", BadReply), (b"gzip", gzip.compress(b"hello")[:-9], Broken)],
+)
+async def test_a_body_nobody_can_unpack(encoding: bytes, body: bytes, fault: type[GatewayError]) -> None:
+    connection, _ = connected()
+    connection.data_received(
+        HEAD + b"content-encoding: %s\r\ncontent-length: %d\r\n\r\n" % (encoding, len(body)) + body
+    )
+    with pytest.raises(fault):
+        await whole(connection)
+
+
+async def test_an_alarm_wakes_who_waits_and_spoils_the_connection() -> None:
+    connection, _ = connected()
+    waiting = asyncio.ensure_future(connection.head())
+    await asyncio.sleep(0)
+    connection.set_exception(Broken("too late"))
+    connection.set_exception(Broken("and again"))
+    with pytest.raises(Broken, match="too late"):
+        await waiting
+    assert not connection.usable
+    with pytest.raises(Broken, match="too late"):
+        await connection.head()
+
+
+async def test_a_closed_connection_says_so() -> None:
+    connection, socket = connected()
+    connection.close()
+    assert socket.aborted
+    with pytest.raises(Broken):
+        await connection.head()
+    Connection().close()  # one that never was connected: nothing to do
