@@ -33,15 +33,12 @@ from app.api.rollouts import rollouts_router
 from app.api.route import RouteEndpoint
 from app.api.sessions import sessions_router
 from app.api.upstreams import upstreams_router
-from app.config.schema import Model
 from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.card import Card
-from app.core.clock import Clock, SystemClock
+from app.core.clock import SystemClock
 from app.core.errors import GatewayError, StoreUnavailable
-from app.core.money import Price
 from app.core.plan import Plan
-from app.core.pool import CpuPool
 from app.core.record import Record
 from app.core.request import Request
 from app.core.tasks import TaskOwner
@@ -50,18 +47,17 @@ from app.flags import Flags
 from app.gateway.adapters import adapter
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import BUILTIN, LIST_SECONDS, Discovery, Found, Notes
+from app.gateway.finding import builtin_of, discovered
 from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.routed import Basis, Routed
 from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
 from app.gateway.spending import Spending
-from app.recall.embedder import BuiltinUpstream, StaticEmbedder, load_embedder, wheel_folder
+from app.recall.embedder import load_embedder, wheel_folder
 from app.routing.defaults import with_defaults
 from app.routing.registry import Registry
 from app.sessions.sessions import Sessions
-from app.simulator.server import default_tiers
-from app.spend.prices import price_of
 from app.store.broadcast import Broadcast
 from app.store.client import Store
 from app.store.errors import StoreUnusable
@@ -151,7 +147,7 @@ async def inspected(settings: Settings) -> Inspection:
         ]
         for upstream in upstreams:
             stack.push_async_callback(upstream.close)
-        upstreams.append(_builtin(load_embedder(wheel_folder()), stack))
+        upstreams.append(builtin_of(load_embedder(wheel_folder()), stack))
         registries: list[Registry] = []
         notes = Notes(settings.models, settings.only_listed_models, settings.aliases)
         discovery = Discovery(upstreams, notes, lambda card, note: None, registries.append, lambda found: None)
@@ -209,7 +205,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
         )
         gateway.converse = talks = _conversing(basis, routed, SessionMetrics(registry))
-        discovery, simulated = await _discovered(settings, gateway, embedder, stack, clock)
+        discovery, simulated = await discovered(settings, gateway, embedder, stack, clock)
         await spending.open(stack)
         stack.push_async_callback(routed.success.aclose)
         stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
@@ -262,58 +258,6 @@ def _door(settings: Settings, keys: Keys) -> Door:
         admin_key=_secret(settings.admin_key),
         open_at_first=loopback or settings.allow_anonymous,
     )
-
-
-async def _discovered(
-    settings: Settings,
-    gateway: Gateway,
-    embedder: StaticEmbedder | None,
-    stack: contextlib.AsyncExitStack,
-    clock: Clock,
-) -> tuple[Discovery, bool]:
-    """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start."""
-    builtin = _builtin(embedder, stack)
-    discovery = await _discover(settings, builtin, gateway, stack, clock, simulated=False)
-    named = any(not upstream.probed for upstream in settings.upstreams.values())
-    if named or any(found.error is None for found in discovery.found if found.kind != BUILTIN):
-        return discovery, False
-    tiers = await stack.enter_async_context(default_tiers())
-    settings = replace(settings, upstreams=tiers.upstreams, models={**settings.models, **tiers.models})
-    return await _discover(settings, builtin, gateway, stack, clock, simulated=True), True
-
-
-def _builtin(embedder: StaticEmbedder | None, stack: contextlib.AsyncExitStack) -> BuiltinUpstream:
-    pool = CpuPool()
-    stack.callback(pool.close)
-    return BuiltinUpstream(embedder, pool)
-
-
-async def _discover(
-    settings: Settings,
-    builtin: BuiltinUpstream,
-    gateway: Gateway,
-    stack: contextlib.AsyncExitStack,
-    clock: Clock,
-    *,
-    simulated: bool,
-) -> Discovery:
-    adapters = [adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()]
-    for upstream in adapters:
-        stack.push_async_callback(upstream.close)
-    gateway.upstreams = {upstream.name: upstream for upstream in (*adapters, builtin)}
-
-    def publish(registry: Registry) -> None:
-        gateway.registry = registry
-
-    def price(card: Card, note: Model | None) -> Price | None:
-        owner = settings.upstreams.get(card.upstream)
-        override = None if note is None else note.price
-        return card.price if owner is None else price_of(owner, card.name, override, clock.now())
-
-    notes = Notes(settings.models, settings.only_listed_models, settings.aliases, simulated)
-    discovery = Discovery(list(gateway.upstreams.values()), notes, price, publish, _log_found)
-    await discovery.refresh()
-    return discovery
 
 
 def _front(
@@ -387,15 +331,6 @@ def _request_log(settings: Settings) -> Callable[[Record], None]:
 
 def _log_error(where: str, error: BaseException) -> None:
     log.error("a fault of the gateway", where=where, exc_info=error)
-
-
-def _log_found(found: Found) -> None:
-    if found.kind == BUILTIN:
-        return  # it comes along and cannot be away
-    if found.error is None:
-        log.info("upstream answers", upstream=found.upstream, models=found.models)
-    else:
-        log.warning("upstream does not answer", upstream=found.upstream, why=found.error)
 
 
 def _secret(value: SecretStr | None) -> str | None:
