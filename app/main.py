@@ -186,7 +186,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         routing = settings.routing
         gateway = Gateway(
             routed.planning,
-            Attempts(routed.health, routing.fallback.max_attempts),
+            Attempts(routed.health, routing.fallback.max_attempts, emergency=routed.local_watch.trigger_after),
             Settlement((*routed.readers, _request_log(settings)), tasks, _log_error),
             clock,
             prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),

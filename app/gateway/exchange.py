@@ -72,6 +72,13 @@ class Exchange:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - self.clock.monotonic())
 
+    def called_up(self, trigger: str) -> tuple[Candidate, ...]:
+        """Lets the plan's reserve follow in an emergency; who that is."""
+        assert self.planned is not None
+        before = len(self.planned.plan.candidates)
+        self.planned = self.planned._replace(plan=self.planned.plan.called_up(trigger))
+        return self.planned.plan.candidates[before:]
+
     # --- what callers and readers of the record are told ---
 
     @property

@@ -27,6 +27,7 @@ from app.routing.registry import Registry
 from app.routing.rules import (
     KINDS,
     SOON,
+    WAITING,
     Bounds,
     Rules,
     costs_too_much,
@@ -85,7 +86,7 @@ def _routed(strategy: str, case: _Case) -> Plan:
     open_ = opened(case.bounds, registry)
     field = estimated(open_.fit, case.size, signals, case.verdict, open_.smallest)
     narrowed(field, request, case.size, signals, registry)
-    trigger = emergency(field, case.bounds, signals, registry) if rules.emergency else None
+    trigger, waiting = emergency(field, case.bounds, signals, registry) if rules.emergency else (None, None)
     if not field.profiles:
         raise none_left((*open_.left, *field.left), request)
     question = Question(
@@ -98,7 +99,10 @@ def _routed(strategy: str, case: _Case) -> Plan:
         _preferred(registry, rules, case.verdict),
         side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
     )
-    return _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
+    made = _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
+    if waiting is None or not waiting.profiles or not rules.fallback:
+        return made
+    return replace(made, reserve=_reserve(waiting, question))
 
 
 def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], trigger: str | None, size: Size) -> Plan:
@@ -120,6 +124,14 @@ def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], t
         chance = explored(candidates, signals, rules)
     previous = None if question.sticky is None else signals.previous
     return _plan(chance, question.strategy, left_out, rules, question.verdict, size, trigger, previous)
+
+
+def _reserve(waiting: Field, question: Question) -> tuple[Candidate, ...]:
+    """The paid models that wait for an emergency, in the order in which they would be tried."""
+    question = question._replace(sticky=waiting.index(question.signals.previous), side=None)
+    order = ranked(waiting, covering(waiting, question), question)
+    candidates = waiting.candidates(order, [WAITING.words] * len(order))
+    return tuple(_in_order(candidates, question.signals.demoted))
 
 
 def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bool], question: Question) -> list[int]:
@@ -232,4 +244,4 @@ def alone(plan: Plan) -> Plan:
     first, *others = plan.candidates
     left_out = tuple(Excluded(other.card.id, "fallback is switched off") for other in others)
     trigger = None if first.card.local else plan.trigger
-    return replace(plan, candidates=(first,), excluded=plan.excluded + left_out, trigger=trigger)
+    return replace(plan, candidates=(first,), excluded=plan.excluded + left_out, trigger=trigger, reserve=())

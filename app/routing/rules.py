@@ -209,12 +209,14 @@ def narrowed(
         field.leave_out(window_too_small(size), but_never_all=True)
 
 
-def emergency(field: Field, bounds: Bounds, signals: Signals, registry: Registry) -> str | None:
-    """Under `cloud: emergency`: what allows the paid models, which are left out when nothing does."""
+def emergency(field: Field, bounds: Bounds, signals: Signals, registry: Registry) -> tuple[str | None, Field | None]:
+    """Under `cloud: emergency`: what allows the paid models. When nothing does they are left out, and told."""
     found = signals.emergency or _no_local_model(field, bounds, registry)
-    if found is None:
-        field.leave_out(lambda each, _: None if each.local else WAITING)
-    return found
+    if found is not None:
+        return found, None
+    waiting = field.only([not each.local for each in field.profiles])
+    field.leave_out(lambda each, _: None if each.local else WAITING)
+    return None, waiting
 
 
 def _no_local_model(field: Field, bounds: Bounds, registry: Registry) -> str | None:

@@ -164,6 +164,9 @@ class Metrics:
         self._emergencies = Children(
             counter("emergency_cloud_total", "Paid answers that only an emergency allowed.", "trigger")
         )
+        self.emergency_share = gauge(
+            "emergency_cloud_share", "Share of the last hour's requests that were such answers.", mode="livemax"
+        )
         self._quality = Children(
             gauge(
                 "quality",

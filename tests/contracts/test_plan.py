@@ -86,6 +86,22 @@ def test_in_an_emergency_mode_paid_models_need_a_trigger(case: Case) -> None:
 
 @EVERY
 @given(routed())
+def test_who_may_follow_in_an_emergency_breaks_no_other_rule(case: Case) -> None:
+    """Privacy, abilities, keys, limits and switches bind the reserve as well; and called up, it is accounted for."""
+    made = case.plan()
+    for candidate in made.reserve:
+        card, cost, limit = candidate.card, candidate.estimate.cost_nano, case.request.terms.max_cost_nano
+        assert case.rules.emergency and case.rules.paid and case.rules.fallback and made.trigger is None
+        assert not (card.local or case.private or card.lacks(case.request.needs))
+        assert case.caller.may_use(card.id, card.name, case.request.model)
+        assert limit is None or (cost is not None and cost <= limit)
+    called = made.called_up("gone")
+    considered = [candidate.card.id for candidate in called.candidates] + [left.model for left in called.excluded]
+    assert sorted(considered) == sorted(each.id for each in case.registry.cards)
+
+
+@EVERY
+@given(routed())
 def test_every_model_is_a_candidate_or_left_out_with_a_reason(case: Case) -> None:
     """Whoever asks why a model did not answer gets an answer."""
     made = case.plan()

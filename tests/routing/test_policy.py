@@ -89,6 +89,19 @@ def test_outside_an_emergency_hard_requests_stay_local() -> None:
     assert made.trigger is None
 
 
+def test_paid_models_wait_in_the_order_in_which_an_emergency_would_try_them() -> None:
+    """A request that finds out by itself that its local models are gone must have somewhere to go."""
+    other = paid("claude/other", complexity=(0.0, 0.5), price=price(1_000_000, 5_000_000))
+    registry = Registry([*TIERS.cards, other])
+    hard, easy = (routed(score, rules=Rules(emergency=True), registry=registry).reserve for score in (0.9, 0.1))
+    assert [each.card.id for each in hard] == ["claude/large", "claude/other"]
+    assert [each.card.id for each in easy] == ["claude/other", "claude/large"]
+    assert all(each.estimate.cost_nano for each in hard)
+    assert routed(0.9, rules=Rules(emergency=True, fallback=False)).reserve == ()
+    assert routed(0.9, Signals(emergency=QUALITY), Rules(emergency=True)).reserve == ()
+    assert routed(0.9).reserve == ()
+
+
 def test_an_emergency_brings_the_paid_model_first_and_says_why() -> None:
     """A local model of bad quality does not fail: behind it the paid one would never be asked."""
     made = routed(0.9, Signals(emergency=QUALITY), Rules(emergency=True))
