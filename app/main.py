@@ -15,7 +15,9 @@ from pydantic import SecretStr
 from app.access.keys import KeyRecord, Keys
 from app.api.admin import admin_router
 from app.api.app import fastapi_app
+from app.api.audit import audit_router
 from app.api.auth import Door
+from app.api.baseline import baseline_router
 from app.api.chat import ChatEndpoint
 from app.api.decisions import decisions_router
 from app.api.embeddings import EmbeddingsEndpoint
@@ -211,6 +213,8 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             decisions_router(door, routed.decisions),
             upstreams_router(door, routed.operations),
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
+            baseline_router(door, routed.baselines, lambda: gateway.registry),
+            audit_router(door, routed.audit),
         ]
         front = _front(settings, door, gateway, metrics, routers, routed.planning)
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))

@@ -21,6 +21,7 @@ from app.core.tasks import ErrorHandler, TaskOwner
 from app.flags import Flags
 from app.gateway.adapters import breaker_settings
 from app.gateway.audit import Audit
+from app.gateway.baselines import Baselines
 from app.gateway.conversations import Conversations
 from app.gateway.discovery import Found
 from app.gateway.emergency_share import EmergencyShare
@@ -82,7 +83,15 @@ class Routed:
         around = Around(lambda: basis.gateway().upstreams, lambda: basis.gateway().registry, basis.found)
         self.operations = Operations(basis.store, self.audit, self.health, around)
         self.success = Success(basis.store, clock, metrics.quality)
-        self.decisions = Decisions(basis.store, self.success, basis.tasks, clock, metrics.decisions_lost)
+        self.baselines = Baselines(basis.store, self.audit, self.success)
+        self.decisions = Decisions(
+            basis.store,
+            self.success,
+            basis.tasks,
+            clock,
+            metrics.decisions_lost,
+            rescored=self.rollouts.scored,
+        )
         self.local_watch = LocalWatch(self._is_local, self._local_quality, self._local_reachable, clock)
         self.emergency_share = EmergencyShare(clock, metrics.emergency_share.set)
         self.planning = Planning(

@@ -40,6 +40,7 @@ TRAINING_ROWS: Final = 1_000  # of a day; with 90 days and 4 KiB a row, 360 MB a
 REPEATS_MAX: Final = 3  # the same ask at the same place more often than this comes from a program, not from a person
 PLACES_MAX: Final = 4_096
 CHAT: Final = "chat"
+Rescored = Callable[[str | None, float, float], None]
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
 
 PUT: Final = load("decision_put")
@@ -57,7 +58,8 @@ class _Noted:
 
 
 class Decisions:
-    """The service. `lost` counts decisions that were not kept. `tasks` are awaited at shutdown."""
+    """The service. `lost` counts decisions that were not kept. `tasks` are awaited at shutdown. `rescored(arm, quality,
+    at)` hears what an answer is worth whenever somebody said more about it; `at` is when it was given."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Decisions:
         clock: Clock,
         lost: Callable[[int], None] = lambda count: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rescored: Rescored = lambda arm, quality, at: None,
     ) -> None:
         self._store = store
         self._success = success
@@ -74,6 +77,7 @@ class Decisions:
         self._clock = clock
         self._lost = lost
         self._sleep = sleep
+        self._rescored = rescored
         self._waiting: deque[_Noted] = deque()
         self._writing = False
         self._repeats: dict[str, int] = {}
@@ -229,6 +233,7 @@ class Decisions:
             before = outcome.evidence(known.outcomes)
             after = outcome.evidence(outcome.replaced(known.outcomes, said))
             self._success.learn(made.model, made.task_type, made.tier, after, before)
+            self._rescored(made.arm, after.value, made.at)
 
     # --- looking back -------------------------------------------------------------------------------------------------
 
