@@ -148,6 +148,7 @@ class Exchange:
             consent=self.caller.store_content,
             retention_days=self.caller.retention_days,
             plan=plan,
+            flags={} if self.planned is None else dict(self.planned.flags),
         )
 
     def looked_back(self, record: Record) -> Record:

@@ -91,9 +91,9 @@ class Decisions:
             return
         outcomes = outcome.of_record(record)
         if record.model is not None:
-            self._success.learn(record.model, made.task_type, made.tier, outcome.evidence(outcomes))
+            self._success.learn(record.model, made.task_type, made.learnt_tier, outcome.evidence(outcomes))
         for model, evidence in outcome.escalations(record):
-            self._success.learn(model, made.task_type, made.tier, evidence)
+            self._success.learn(model, made.task_type, made.learnt_tier, evidence)
         if record.retention_days == 0:
             return
         if not self._store.healthy or len(self._waiting) >= WAITING_MAX:
@@ -232,7 +232,7 @@ class Decisions:
         if made.model is not None:
             before = outcome.evidence(known.outcomes)
             after = outcome.evidence(outcome.replaced(known.outcomes, said))
-            self._success.learn(made.model, made.task_type, made.tier, after, before)
+            self._success.learn(made.model, made.task_type, made.learnt_tier, after, before)
             self._rescored(made.arm, after.value, made.at)
 
     # --- looking back -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from app.core.caller import Caller
 from app.core.card import Card
@@ -41,7 +41,9 @@ from app.routing.rules import (
     sorted_out,
 )
 from app.routing.signals import QUIET, Signals, idle
-from app.routing.strategies import Question, covering, ranked, reasons, side_of
+from app.routing.strategies import Chains, Question, covering, ranked, reasons, side_of
+
+EMERGENCY: Final = "emergency; "
 
 Demoted = Callable[[Card], str | None]
 
@@ -98,6 +100,7 @@ def _routed(strategy: str, case: _Case) -> Plan:
         field.index(signals.previous),
         _preferred(registry, rules, case.verdict),
         side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
+        _chains(registry, rules, request),
     )
     made = _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
     if waiting is None or not waiting.profiles or not rules.fallback:
@@ -111,13 +114,15 @@ def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], t
     order = ranked(field, covers, question)
     said = reasons(field, covers, order, question)
     if trigger is not None:
-        said = [words if each.local else f"emergency; {trigger}" for each, words in zip(profiles, said, strict=True)]
+        said = [words if each.local else f"{EMERGENCY}{trigger}" for each, words in zip(profiles, said, strict=True)]
     if signals.load is not idle:
         order = _spread(order, said, field, covers, question)
     loop = field.index(signals.previous) if signals.in_tool_loop else None
     if loop is not None:
         said[loop] = "keeps the tool loop's model"
         order = _first(loop, order)
+    if question.chains:
+        order = _chained(order, said, field, question)
     candidates = _in_order(field.candidates(order, said), signals.demoted)
     chance = Chance(candidates, 1.0)
     if question.strategy == "adaptive" and question.verdict is not None and signals.previous is None:
@@ -159,14 +164,30 @@ def _first(index: int, order: list[int]) -> list[int]:
 def _preferred(registry: Registry, rules: Rules, verdict: Verdict | None) -> tuple[int, ...]:
     """The places of what the operator prefers for this kind of task; what is not there is passed over."""
     names = rules.prefer.get(verdict.task_type, ()) if verdict is not None and rules.prefer else ()
-    if not names:
+    return registry.places(names) if names else ()
+
+
+def _chains(registry: Registry, rules: Rules, request: Request | EmbeddingRequest) -> Chains:
+    """The places of what is named for each ability that the request needs, in the order of the configuration."""
+    if not rules.chains:
         return ()
+    needed = [(ability, names) for ability, names in rules.chains.items() if ability in request.needs]
+    return tuple((ability, registry.places(names)) for ability, names in needed)
 
-    def places() -> tuple[int, ...]:
-        found = [card for card in map(registry.lookup, names) if card is not None]
-        return tuple(dict.fromkeys(registry.cards.index(card) for card in found))
 
-    return registry.remember(("prefer", names), places)
+def _chained(order: list[int], said: list[str], field: Field, question: Question) -> list[int]:
+    """Behind the first those that the operator named for what the request needs; then everybody else. A window that
+    looks too small goes behind all the same."""
+    at = {each.place: index for index, each in enumerate(field.profiles)}
+    chain: dict[int, None] = {}
+    for ability, places in question.chains:
+        for index in [at[place] for place in places if place in at]:
+            if index != order[0] and index not in chain:
+                chain[index] = None
+                if not said[index].startswith(EMERGENCY):
+                    said[index] = f"in the chain for {ability}"
+    others = [*chain, *(other for other in order[1:] if other not in chain)]
+    return [order[0], *sorted(others, key=lambda index: max(0, question.needed - field.profiles[index].window))]
 
 
 # --- one model, and what stands in for it ---------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def routed() -> st.SearchStrategy[Case]:
 
 def plain(case: Case) -> Case:
     """Nothing but the registry, the request and the operator's switches; no verdict."""
-    rules = replace(case.rules, emergency=False, max_local_latency=None, prefer={})
+    rules = replace(case.rules, emergency=False, max_local_latency=None, prefer={}, chains={})
     return replace(case, rules=rules, loads=None, waits=None, signals=QUIET, verdict=None)
 
 

@@ -15,6 +15,7 @@ from app.core.errors import NotFound, StoreUnavailable
 from app.core.messages import Message, TextPart
 from app.core.outcome import Ask, Noticed, Outcome
 from app.core.tasks import TaskOwner
+from app.core.verdict import Verdict
 from app.learning import decisions
 from app.learning.asks import ask_of
 from app.learning.decisions import Decisions
@@ -284,6 +285,18 @@ async def test_without_keys_everybody_is_the_same_nobody(desk: Desk) -> None:
 
 
 # --- feedback ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_learnt_is_kept_under_the_tier_before_its_correction(desk: Desk) -> None:
+    """There it is looked for; otherwise a correction would be made of the counts of other requests."""
+    verdict = Verdict(0.6, 0.9, "code", "v1", uncorrected=0.4)
+    tried = (attempt("gpu/small", "server", "upstream"), attempt("gpu/qwen"))
+    await noted(desk, plan=replace(PLAN, verdict=verdict), tier="complex", attempts=tried, model="gpu/qwen")
+    await desk.decisions.rate("req-1", OWNER, 0.0)
+    made = (await desk.decisions.get("req-1")).decision
+    assert (made.tier, made.learnt_tier) == ("complex", "moderate")
+    assert {cell[2] for cell in desk.success._sums if cell[2]} == {"moderate"}
+    assert desk.success.counts(["gpu/qwen"], "code", "moderate") is not None
 
 
 async def test_every_later_word_about_an_answer_reaches_the_arm_that_gave_it(desk: Desk) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.core.caller import ANONYMOUS
@@ -76,6 +78,39 @@ def test_every_candidate_says_what_it_would_cost_and_how_well_it_would_do() -> N
     assert estimates["gpu/medium"].first_token_seconds == 0.4
     assert estimates["claude/large"].first_token_seconds is None
     assert (estimates["ollama/small"].success or 1) < 0.8 < (estimates["gpu/medium"].success or 0)
+
+
+# --- chains ---------------------------------------------------------------------------------------------------------
+
+CHAINS = Rules(chains={Ability.TOOLS: ("claude/large", "gone/x", "ollama/small"), Ability.IMAGES: ("gpu/medium",)})
+
+
+def test_who_is_named_for_an_ability_stands_in_first_where_it_is_needed() -> None:
+    """An operator knows which of his models calls tools well; behind them all others still help."""
+    with_tools = routed(0.5, rules=CHAINS, request=chat("auto", Ability.TOOLS, input_bytes=400))
+    assert ids(with_tools) == ["gpu/medium", "claude/large", "ollama/small"]
+    assert why(with_tools)["claude/large"] == "in the chain for tools"
+    assert with_tools.candidates[0].reason == "cheapest that can do it"
+    other = paid("claude/other", complexity=(0.0, 1.0), price=price(1, 1))
+    both = Registry([SMALL, MEDIUM, other, LARGE, EMBEDDER])
+    made = routed(0.5, rules=CHAINS, request=chat("auto", Ability.TOOLS, input_bytes=400), registry=both)
+    assert ids(made) == ["gpu/medium", "claude/large", "ollama/small", "claude/other"]
+
+
+def test_chains_are_for_what_needs_the_ability_alone() -> None:
+    plain = ids(routed(0.5))
+    assert ids(routed(0.5, rules=CHAINS)) == plain == ["gpu/medium", "claude/large", "ollama/small"]
+    assert "in the chain for tools" not in why(routed(0.5, rules=CHAINS)).values()
+
+
+def test_a_chain_neither_hides_an_emergency_nor_puts_the_sick_in_front() -> None:
+    request = chat("auto", Ability.TOOLS, input_bytes=400)
+    signals = Signals(emergency=FAILURES, demoted=lambda each: "failing lately" if each.id == "ollama/small" else None)
+    made = routed(0.5, signals, replace(CHAINS, emergency=True), request)
+    assert ids(made) == ["gpu/medium", "claude/large", "ollama/small"]
+    assert why(made)["claude/large"] == f"emergency; {FAILURES}"
+    assert why(made)["ollama/small"] == "in the chain for tools; failing lately"
+    assert why(routed(0.5, rules=replace(CHAINS, emergency=True), request=request))["claude/large"].startswith("paid")
 
 
 # --- cloud ----------------------------------------------------------------------------------------------------------
