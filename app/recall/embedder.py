@@ -89,7 +89,7 @@ class StaticEmbedder:
         return self.pool([self.tokens(text if cap is None else capped(text, cap)) for text in texts])
 
     def tokens(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def pool(self, token_lists: Sequence[Sequence[int]]) -> Vectors:
         """One row per list of tokens; no tokens at all give a row of zeros."""

@@ -28,7 +28,8 @@ class Forest:
     questions: NDArray[np.intp]
     thresholds: NDArray[np.float32]
     leaves: NDArray[np.float32]
-    _bits: NDArray[np.uint8] = field(init=False, repr=False)
+    _questions: NDArray[np.intp] = field(init=False, repr=False)  # of all trees in a row, each filled up to a byte
+    _thresholds: NDArray[np.float32] = field(init=False, repr=False)
     _first: NDArray[np.intp] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -36,7 +37,9 @@ class Forest:
         fits = self.thresholds.shape == (trees, depth) and self.leaves.shape == (trees, 2**depth)
         if not fits or trees % len(self.bases) or depth > DEEPEST:
             raise ValueError("the parts of the forest do not fit together")
-        object.__setattr__(self, "_bits", (1 << np.arange(depth)).astype(np.uint8))
+        filled = ((0, 0), (0, DEEPEST - depth))
+        object.__setattr__(self, "_questions", np.pad(self.questions, filled).ravel())
+        object.__setattr__(self, "_thresholds", np.pad(self.thresholds, filled, constant_values=np.inf).ravel())
         object.__setattr__(self, "_first", np.arange(trees) * 2**depth)
 
     @classmethod
@@ -52,7 +55,7 @@ class Forest:
         """One row of values per row of numbers, a value for each forest."""
         values = np.empty((len(rows), len(self.bases)))
         for start in range(0, len(rows), _BATCH):
-            above = rows[start : start + _BATCH].take(self.questions, axis=1) > self.thresholds
-            found = self.leaves.take(self._first + above.view(np.uint8) @ self._bits)
+            above = rows[start : start + _BATCH].take(self._questions, axis=1) > self._thresholds
+            found = self.leaves.take(self._first + np.packbits(above, axis=1, bitorder="little"))
             values[start : start + _BATCH] = np.add.reduce(found.reshape(len(found), len(self.bases), -1), axis=2)
         return self.bases + values
