@@ -16,7 +16,9 @@ from app.access.idempotency import Idempotency
 from app.access.keys import KeyRecord, Keys
 from app.api.admin import admin_router
 from app.api.app import fastapi_app
+from app.api.audit import audit_router
 from app.api.auth import Door
+from app.api.baseline import baseline_router
 from app.api.budgets import budgets_router
 from app.api.chat import ChatEndpoint
 from app.api.costs import costs_router
@@ -198,7 +200,7 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         routing, readers = settings.routing, (*routed.readers, spending.costs.note, _request_log(settings))
         gateway = Gateway(
             routed.planning,
-            Attempts(routed.health, routing.fallback.max_attempts),
+            Attempts(routed.health, routing.fallback.max_attempts, emergency=routed.local_watch.trigger_after),
             Settlement(readers, tasks, _log_error, spending.admission.leave),
             clock,
             admit=spending.admission,
@@ -230,6 +232,8 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             budgets_router(door, spending.admin),
             costs_router(door, spending.costs),
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
+            baseline_router(door, routed.baselines, lambda: gateway.registry),
+            audit_router(door, routed.audit),
         ]
         front = _front(settings, door, gateway, metrics, routers, routed.planning, Idempotency(store))
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))

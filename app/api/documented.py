@@ -137,7 +137,7 @@ def document_token_paths(app: FastAPI) -> None:
                     operation["security"] = [{key: []}]
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
 
 
 def _chat() -> Json:

@@ -47,7 +47,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._running: RequestResponseCycle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         connection = transport.get_extra_info("socket")
         if connection is not None:

@@ -67,6 +67,9 @@ def _references(settings: FileSettings | Settings) -> Iterator[tuple[Path, str, 
     for task, preference in routing.tasks.items():
         for index, name in enumerate(preference.prefer):
             yield ("routing", "tasks", task, "prefer", index), name, False
+    for ability, names in routing.fallback.abilities.items():
+        for index, name in enumerate(names):
+            yield ("routing", "fallback", "abilities", ability.value, index), name, False
     for name in routing.defaults:
         yield ("routing", "defaults", name), name, False
     for name, rollout in routing.rollouts.items():

@@ -170,6 +170,10 @@ class Fallback(Part):
     """Whether another model may be tried when one fails."""
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     """The most attempts for one request."""
+    abilities: Annotated[
+        Mapping[Annotated[Ability, Field(strict=False)], Many[Text]], AfterValidator(MappingProxyType)
+    ] = Field(default_factory=lambda: MappingProxyType(dict[Ability, tuple[str, ...]]()))
+    """Per ability: models to try next, in this order, when `auto` needs it and the first failed."""
 
 
 class Target(Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from app.core.card import Card
@@ -44,7 +44,7 @@ class Plan:
     """`probability` is that with which the first candidate was chosen (below 1 where chance had a say); `arm` names the
     rollout arm the request is in; `trigger` what allowed a paid model in an emergency; `tokens` about how many were
     taken to go in and to come out; `previous` the full id of the model that served the conversation before, where it is
-    among those that could."""
+    among those that could. `reserve` are excluded ones that may follow once an emergency calls them up."""
 
     candidates: tuple[Candidate, ...]
     strategy: str
@@ -55,6 +55,7 @@ class Plan:
     trigger: str | None = None
     tokens: tuple[int, int] | None = None
     previous: str | None = None
+    reserve: tuple[Candidate, ...] = ()
 
     @property
     def tier(self) -> str | None:
@@ -63,3 +64,15 @@ class Plan:
     @property
     def score(self) -> float | None:
         return None if self.verdict is None else self.verdict.score
+
+    def called_up(self, trigger: str) -> Plan:
+        """The plan in an emergency that came, or was found out, after it had been made: the reserve follows."""
+        there = {candidate.card.id for candidate in self.reserve}
+        reserve = (candidate._replace(reason=f"emergency; {trigger}") for candidate in self.reserve)
+        return replace(
+            self,
+            candidates=(*self.candidates, *reserve),
+            excluded=tuple(left for left in self.excluded if left.model not in there),
+            trigger=trigger,
+            reserve=(),
+        )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 class Counter(NamedTuple):
     """What one limit counts in one of its periods. `id` names the limit for people (`key:key_ab12:month`), `key` is the
-    name in the store, `limit_nano` None counts without limiting, `ends_ms` 0 is never: then the store keeps it `keep_ms`
+    name in the store, `limit_nano` None counts without limiting, `ends_ms` 0 is never: the store keeps it `keep_ms`
     after its last change, 0 for ever."""
 
     id: str

@@ -26,7 +26,9 @@ class Verdict:
     """`score` is the calibrated complexity, 0 to 1: the probability that a small model is not enough. `gain` is the
     probability that a strong model does better than a weak one, which is less where both fail.
     `confidence` is the probability that the score is on the right side of the middle. `abstained`: it was unsure, and
-    took the middle. `features` are what it looked at, for learners to come; `version` names the classifier."""
+    took the middle. `uncorrected` is the score before this installation corrected it; what is learnt of answers is kept
+    under the tier of that, which a correction does not move (`learnt_tier`). `features` are what it looked at, for
+    learners to come; `version` names the classifier."""
 
     score: float
     confidence: float
@@ -36,10 +38,15 @@ class Verdict:
     features: tuple[float, ...] = ()
     gain: float = 0.0
     task_confidence: float = 1.0
+    uncorrected: float | None = None
 
     @property
     def tier(self) -> str:
         return tier_of(self.score)
+
+    @property
+    def learnt_tier(self) -> str:
+        return tier_of(self.score if self.uncorrected is None else self.uncorrected)
 
 
 def tier_of(score: float) -> str:

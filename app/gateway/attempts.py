@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, TypeVar
 
 from app.core.errors import Again, BadReply, Blame, BudgetExceeded, BudgetStoreUnavailable, GatewayError, Incomplete
-from app.core.plan import Candidate
+from app.core.plan import Candidate, Plan
 from app.gateway.charging import settled_usage
 from app.gateway.conclusion import Failures, conclusion
 from app.gateway.exchange import Exchange
@@ -26,6 +26,7 @@ T = TypeVar("T")
 Open = Callable[[Candidate], AsyncGenerator[T, None]]
 Enter = Callable[[Candidate, bool], Awaitable[None]]
 Sleep = Callable[[float], Awaitable[None]]
+Emergency = Callable[[Plan, Failures], str | None]
 
 MAX_ATTEMPTS: Final = 3
 TRIES_PER_CANDIDATE: Final = 2
@@ -34,10 +35,22 @@ BACKOFF_SECONDS: Final = 0.25
 WAIT_MAX_SECONDS: Final = 5.0
 
 
-class Attempts:
-    """Shared by all requests: health of the upstreams and the budget for retries."""
+def _no_emergency(plan: Plan, failures: Failures) -> str | None:
+    return None
 
-    def __init__(self, health: Health, max_attempts: int = MAX_ATTEMPTS, sleep: Sleep = asyncio.sleep) -> None:
+
+class Attempts:
+    """Shared by all requests: health of the upstreams and the budget for retries. `emergency` says what allows a plan's
+    reserve to be tried, after these failures."""
+
+    def __init__(
+        self,
+        health: Health,
+        max_attempts: int = MAX_ATTEMPTS,
+        sleep: Sleep = asyncio.sleep,
+        emergency: Emergency = _no_emergency,
+    ) -> None:
+        self._emergency = emergency
         self._health = health
         self._machines = Machines(health.clock)
         self._max_attempts = max_attempts
@@ -87,6 +100,7 @@ class Attempts:
                     yield after(error)
                     return
                 failures.append((candidate, error))
+                left.extend(self._called_up(exchange, failures))
             except BaseException as error:  # the caller left, or a fault of ours: noted and raised again
                 self._end(exchange, candidate, error)
                 raise
@@ -102,6 +116,14 @@ class Attempts:
             settled_usage(exchange, error)
         exchange.attempt_ends(error, self._machines.ended(candidate.card.upstream, exchange.machine_mark))
         self._health.ended(candidate.card, error)
+
+    def _called_up(self, exchange: Exchange, failures: Failures) -> tuple[Candidate, ...]:
+        """Whom only an emergency allows, once there is one and a try is left."""
+        plan, error = exchange.plan, failures[-1][1]
+        if plan is None or not plan.reserve or error.again is Again.NEVER or len(failures) >= self._max_attempts:
+            return ()
+        trigger = self._emergency(plan, failures)
+        return () if trigger is None else exchange.called_up(trigger)
 
     def _next(
         self,

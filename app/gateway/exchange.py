@@ -105,6 +105,13 @@ class Exchange:
         count = self.request.n if isinstance(self.request, Request) else 1
         return [Finish("length", choice) for choice in range(count) if choice not in self._finished]
 
+    def called_up(self, trigger: str) -> tuple[Candidate, ...]:
+        """Lets the plan's reserve follow in an emergency; who that is."""
+        assert self.planned is not None
+        before = len(self.planned.plan.candidates)
+        self.planned = self.planned._replace(plan=self.planned.plan.called_up(trigger))
+        return self.planned.plan.candidates[before:]
+
     # --- what callers and readers of the record are told ---
 
     @property
@@ -176,6 +183,7 @@ class Exchange:
             retention_days=self.caller.retention_days,
             plan=plan,
             needs=self.request.needs,
+            flags={} if self.planned is None else dict(self.planned.flags),
         )
 
     def looked_back(self, record: Record) -> Record:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from app.config.schema import Routing
 from app.core.caller import Caller
@@ -31,12 +32,17 @@ Assign = Callable[..., Assigned]
 CountsOf = Callable[[Iterable[str], str, str], Counts | None]
 
 
+NO_FLAGS: Final[Mapping[str, bool]] = MappingProxyType({})
+
+
 class Planned(NamedTuple):
-    """The plan, and what was read and found on the way to it. `conversation` is for remembering who answered."""
+    """The plan, and what was read and found on the way to it. `conversation` is for remembering who answered, `flags`
+    are those that were asked, and what they were for this request."""
 
     plan: Plan
     read: Read = UNREAD
     conversation: bytes | None = None
+    flags: Mapping[str, bool] = NO_FLAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,14 @@ class Planning:
     def _planned(
         self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry, *, peeking: bool = False
     ) -> Planned:
-        rules = self._rules(request, caller)
+        flags = dict[str, bool]()
+        rules = self._rules(request, caller, flags)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
             made = Planned(plan(request, caller, registry, rules, self.signals))
         else:
             made = self._routed(request, caller, registry, rules, peeking)
         arm = request.terms.arm
-        return made if arm is None else made._replace(plan=replace(made.plan, arm=arm))
+        return made._replace(flags=flags, plan=made.plan if arm is None else replace(made.plan, arm=arm))
 
     def _routed(self, request: Request, caller: Caller, registry: Registry, rules: Rules, peeking: bool) -> Planned:
         read = self.reading(request)
@@ -107,12 +114,14 @@ class Planning:
         counts = self.counts(local, verdict.task_type, verdict.tier)
         return verdict if counts is None else corrected(verdict, {(verdict.task_type, verdict.tier): counts})
 
-    def _rules(self, request: Request | EmbeddingRequest, caller: Caller) -> Rules:
+    def _rules(self, request: Request | EmbeddingRequest, caller: Caller, asked: dict[str, bool]) -> Rules:
+        """`asked` takes down the flags."""
         flags, terms, routing = self.flags(), request.terms, self.routing
         unit = unit_of(request, caller)
 
         def on(name: str) -> bool:
-            return flags.evaluate(name, unit, caller=caller, agent=terms.agent)
+            asked[name] = flags.evaluate(name, unit, caller=caller, agent=terms.agent)
+            return asked[name]
 
         return Rules(
             strategy=routing.strategy,
@@ -126,6 +135,7 @@ class Planning:
             threshold=self.recent.threshold(),
             max_local_latency=routing.max_local_latency,
             prefer=self._prefer,
+            chains=routing.fallback.abilities,
         )
 
     def _assigned(self, request: Request, caller: Caller) -> Assigned:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -84,6 +85,7 @@ class Rollouts:
         self._audit = audit
         self._observe = observe
         self._serials: Mapping[str, int] = {}
+        self._since: Mapping[str, float] = {}
         self._held: dict[tuple[str, str, str], list[int]] = {}
         self._shown: dict[str, Running] = {}
 
@@ -104,10 +106,12 @@ class Rollouts:
             if first is not None:
                 self._hold(name, which, FIRST, min(round(first * 1_000), FIRST_MAX))
 
-    def scored(self, arm: str | None, quality: float) -> None:
-        """An answer's quality (0 to 1) became known; `arm` is that of its plan."""
+    def scored(self, arm: str | None, quality: float, at: float = inf) -> None:
+        """An answer's quality (0 to 1) became known, or better known; `arm` is that of its plan, `at` when it was given
+        (seconds since 1970): what was answered before a share changed does not count after it."""
         for name, which in _arms(arm or ""):
-            self._hold(name, which, SCORE, round(1_000 * min(max(quality, 0.0), 1.0)))
+            if at >= self._since.get(name, 0.0):
+                self._hold(name, which, SCORE, round(1_000 * min(max(quality, 0.0), 1.0)))
 
     def _hold(self, name: str, arm: str, measure: str, value: int) -> None:
         if name in self._serials:
@@ -125,6 +129,7 @@ class Rollouts:
         lives = [live for live, _ in (await self._read()).values()]
         self.running = tuple(one for live in lives if (one := live.running) is not None)
         before, self._serials = self._serials, {one.experiment.name: one.serial for one in lives if one.running}
+        self._since = {live.experiment.name: live.since for live in lives}
         same = {name for name, serial in self._serials.items() if before.get(name) == serial}
         self._held = {held: values for held, values in self._held.items() if held[0] in same}
         self._show({live.experiment.name: live.running or replace(GONE, name=live.experiment.name) for live in lives})

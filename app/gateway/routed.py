@@ -21,8 +21,10 @@ from app.core.tasks import ErrorHandler, TaskOwner
 from app.flags import Flags
 from app.gateway.adapters import breaker_settings
 from app.gateway.audit import Audit
+from app.gateway.baselines import Baselines
 from app.gateway.conversations import Conversations
 from app.gateway.discovery import Found
+from app.gateway.emergency_share import EmergencyShare
 from app.gateway.gateway import Gateway
 from app.gateway.local_watch import LocalWatch
 from app.gateway.operations import Around, Operations
@@ -81,8 +83,17 @@ class Routed:
         around = Around(lambda: basis.gateway().upstreams, lambda: basis.gateway().registry, basis.found)
         self.operations = Operations(basis.store, self.audit, self.health, around)
         self.success = Success(basis.store, clock, metrics.quality)
-        self.decisions = Decisions(basis.store, self.success, basis.tasks, clock, metrics.decisions_lost)
+        self.baselines = Baselines(basis.store, self.audit, self.success)
+        self.decisions = Decisions(
+            basis.store,
+            self.success,
+            basis.tasks,
+            clock,
+            metrics.decisions_lost,
+            rescored=self.rollouts.scored,
+        )
         self.local_watch = LocalWatch(self._is_local, self._local_quality, self._local_reachable, clock)
+        self.emergency_share = EmergencyShare(clock, metrics.emergency_share.set)
         self.planning = Planning(
             settings.routing,
             basis.flags,
@@ -102,7 +113,7 @@ class Routed:
             self.local_watch.observe,
             self.decisions.note,
             self._scored,
-            _emergencies,
+            self.emergency_share.observe,
         )
 
     async def start(self, broadcast: Broadcast, watchers: TaskOwner) -> None:
@@ -113,6 +124,7 @@ class Routed:
         self.operations.follow(broadcast)
         watchers.spawn(self.success.run(), "learned success")
         watchers.spawn(self.rollouts.run(), "rollouts")
+        watchers.spawn(self.emergency_share.run(), "share of emergencies")
         for upstream in self._basis.gateway().upstreams.values():
             if isinstance(upstream, VllmUpstream):
                 watchers.spawn(upstream.watch(), f"probe {upstream.name}")
@@ -172,12 +184,6 @@ class Routed:
         self._basis.tasks.spawn(
             self.decisions.add(shadowed.request_id, shadowed.outcome), f"outcome of {shadowed.request_id}"
         )
-
-
-def _emergencies(record: Record) -> None:
-    """Every paid answer that only an emergency allowed is an event of its own."""
-    if record.plan is not None and record.plan.trigger is not None and record.local is False:
-        log.warning("emergency cloud", trigger=record.plan.trigger, model=record.model, request_id=record.request_id)
 
 
 def _classifier(load: Callable[[], Classifier] = Classifier.load) -> Classifier | None:

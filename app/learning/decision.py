@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.core.outcome import Outcome
 from app.core.plan import Plan
 from app.core.record import Record
+from app.core.verdict import tier_of
 
 BYTES_MAX: Final = 4_096
 LISTED_MAX: Final = 20
@@ -79,6 +80,7 @@ class Decision:
     confidence: float | None = None
     task_type: str | None = None
     tier: str | None = None
+    uncorrected: float | None = None
     classifier: str | None = None
     abstained: bool = False
     features: str = ""
@@ -103,6 +105,11 @@ class Decision:
     session: str | None = None
     flags: dict[str, bool | int | float | str | None] | None = None
     consent: str = "session"
+
+    @property
+    def learnt_tier(self) -> str | None:
+        """The tier under which it is learnt from: that of the score before it was corrected."""
+        return self.tier if self.uncorrected is None else tier_of(self.uncorrected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +163,7 @@ def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Dec
         confidence=None if verdict is None else verdict.confidence,
         task_type=None if verdict is None else verdict.task_type,
         tier=plan.tier,
+        uncorrected=None if verdict is None else verdict.uncorrected,
         classifier=None if verdict is None else verdict.version,
         abstained=verdict is not None and verdict.abstained,
         features="" if verdict is None else pack_features(verdict.features),

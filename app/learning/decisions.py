@@ -40,6 +40,7 @@ TRAINING_ROWS: Final = 1_000  # of a day; with 90 days and 4 KiB a row, 360 MB a
 REPEATS_MAX: Final = 3  # the same ask at the same place more often than this comes from a program, not from a person
 PLACES_MAX: Final = 4_096
 CHAT: Final = "chat"
+Rescored = Callable[[str | None, float, float], None]
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
 
 PUT: Final = load("decision_put")
@@ -57,7 +58,8 @@ class _Noted:
 
 
 class Decisions:
-    """The service. `lost` counts decisions that were not kept. `tasks` are awaited at shutdown."""
+    """The service. `lost` counts decisions that were not kept. `tasks` are awaited at shutdown. `rescored(arm, quality,
+    at)` hears what an answer is worth whenever somebody said more about it; `at` is when it was given."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Decisions:
         clock: Clock,
         lost: Callable[[int], None] = lambda count: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rescored: Rescored = lambda arm, quality, at: None,
     ) -> None:
         self._store = store
         self._success = success
@@ -74,6 +77,7 @@ class Decisions:
         self._clock = clock
         self._lost = lost
         self._sleep = sleep
+        self._rescored = rescored
         self._waiting: deque[_Noted] = deque()
         self._writing = False
         self._repeats: dict[str, int] = {}
@@ -87,9 +91,9 @@ class Decisions:
             return
         outcomes = outcome.of_record(record)
         if record.model is not None:
-            self._success.learn(record.model, made.task_type, made.tier, outcome.evidence(outcomes))
+            self._success.learn(record.model, made.task_type, made.learnt_tier, outcome.evidence(outcomes))
         for model, evidence in outcome.escalations(record):
-            self._success.learn(model, made.task_type, made.tier, evidence)
+            self._success.learn(model, made.task_type, made.learnt_tier, evidence)
         if record.retention_days == 0:
             return
         if not self._store.healthy or len(self._waiting) >= WAITING_MAX:
@@ -228,7 +232,8 @@ class Decisions:
         if made.model is not None:
             before = outcome.evidence(known.outcomes)
             after = outcome.evidence(outcome.replaced(known.outcomes, said))
-            self._success.learn(made.model, made.task_type, made.tier, after, before)
+            self._success.learn(made.model, made.task_type, made.learnt_tier, after, before)
+            self._rescored(made.arm, after.value, made.at)
 
     # --- looking back -------------------------------------------------------------------------------------------------
 

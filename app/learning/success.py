@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from app.core.card import Card
 from app.core.clock import Clock
-from app.core.errors import GatewayError, NotFound, StoreUnavailable
+from app.core.errors import GatewayError, StoreUnavailable, Unprocessable
 from app.learning.outcome import NOTHING, Evidence
 from app.routing.correction import EXPECTED, Counts
 from app.routing.signals import Observed
@@ -39,6 +38,7 @@ CELL_MAX: Final = 500 * MILLI
 CELLS_MAX: Final = 10_000
 NAMELESS: Final = "none"
 SEPARATOR: Final = "\x1f"
+BASELINE_FIELD: Final = "now"
 
 MERGE: Final = load("success_merge")
 
@@ -160,22 +160,19 @@ class Success:
                 usual += mean * lately.weight
         return recent.value / usual if recent.weight >= RECENT_LEAST and usual else None
 
-    async def set_baseline(self, model: str) -> Baseline:
-        """Makes what this model achieved so far the measure. Raises `NotFound` where that is too little."""
+    async def measured(self, model: str) -> Baseline:
+        """What this model achieved so far, as a measure for others. Raises `Unprocessable` where that is too little."""
         await self.sync()
         whole = self._sums.get((model, "", ""))
         if whole is None or whole.weight < BASELINE_LEAST:
-            raise NotFound(f"Too few answers of {model[:200]!r} were scored to compare with.")
+            raise Unprocessable(f"Too few answers of {model[:200]!r} were scored to compare with.", param="model")
         quality = {
             task: round(mean, 4)
             for (name, task, tier), total in self._sums.items()
             if name == model and not tier and (not task or total.weight >= BASELINE_LEAST)
             if (mean := total.mean) is not None
         }
-        baseline = Baseline(model, self._clock.now(), quality)
-        await self._store.call("SET", layout.BASELINE, orjson.dumps(baseline), again=True)
-        self.baseline = baseline
-        return baseline
+        return Baseline(model, self._clock.now(), quality)
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
@@ -255,7 +252,7 @@ class Success:
                 ),
                 again=True,
             ),
-            self._store.call("GET", layout.BASELINE, again=True),
+            self._store.call("HGET", layout.BASELINE, BASELINE_FIELD, again=True),
         )
         self._sending = None
         self.baseline = _read_baseline(stored) or self.baseline

@@ -125,7 +125,7 @@ class Classifier:
         rows = [row for row in map(find, terms_of(words)) if row is not None]
         heads = self._bias.copy()
         if rows:
-            heads += self._term_heads[rows].sum(axis=0) / math.sqrt(len(rows))
+            heads += np.add.reduce(self._term_heads.take(rows, axis=0), axis=0) / math.sqrt(len(rows))
         if vector is not None:
             heads[len(TEXT_HEADS) :] += vector @ self._vector_heads
         known = sum(map(self._row_of.__contains__, words))
@@ -143,6 +143,6 @@ def _lift(facts: Facts) -> float:
 
 
 def _shares(values: Vector) -> Vector:
-    powers = np.exp(values - values.max())
-    shares: Vector = powers / powers.sum()
+    powers = np.exp(values - np.maximum.reduce(values))
+    shares: Vector = powers / np.add.reduce(powers)
     return shares

@@ -51,7 +51,7 @@ def corrected(verdict: Verdict, observed: Observed) -> Verdict:
         return verdict
     odds = _log_odds(min(max(verdict.score, 1e-6), 1 - 1e-6)) + shift(counts, verdict.tier)
     score = 1.0 / (1.0 + math.exp(-odds))
-    return replace(verdict, score=score)
+    return replace(verdict, score=score, uncorrected=verdict.score)
 
 
 def _log_odds(share: float) -> float:

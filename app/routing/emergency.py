@@ -5,8 +5,20 @@ Who watches the upstreams hands in the facts; alerts on how often it happens are
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from app.core.card import Card
+from app.core.errors import (
+    AccountFault,
+    ContextLengthExceeded,
+    GatewayError,
+    Refused,
+    Truncated,
+    UnsupportedParameter,
+)
+from app.core.plan import Candidate
 
 FAILURES: Final = "3 local failures in a row"
 QUALITY: Final = "local quality below its baseline"
@@ -46,3 +58,22 @@ def trigger(facts: Facts) -> str | None:
     if facts.quality is not None and facts.baseline is not None and facts.quality < QUALITY_LEAST * facts.baseline:
         return QUALITY
     return None
+
+
+CANNOT: Final = (AccountFault, UnsupportedParameter, ContextLengthExceeded, Truncated)
+"""What a model says that is missing there, or not able."""
+
+
+def found_out(cards: Iterable[Card], failures: Iterable[tuple[Candidate, GatewayError]]) -> str | None:
+    """The trigger that a request meets by itself: the upstream of each of these local models is gone, or what is left
+    of them cannot do it."""
+    gone, unable = set[str](), set[str]()
+    for candidate, error in failures:
+        if isinstance(error, Refused):
+            gone.add(candidate.card.upstream)
+        elif isinstance(error, CANNOT):
+            unable.add(candidate.card.id)
+    local = [card for card in cards if card.upstream not in gone]
+    if not local:
+        return GONE
+    return UNABLE if all(card.id in unable for card in local) else None

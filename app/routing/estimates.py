@@ -87,7 +87,7 @@ def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) 
     if signals.observed is unseen:
         return priors
     cards = (each.card for each in profiles)
-    seen = map(signals.observed, cards, repeat(verdict.task_type), repeat(verdict.tier))
+    seen = map(signals.observed, cards, repeat(verdict.task_type), repeat(verdict.learnt_tier))
     weight = PRIOR_WEIGHT
     return [
         # The prior, corrected by what this installation saw: the more answers, the more they count.

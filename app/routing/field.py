@@ -64,13 +64,24 @@ class Field:
         reasons = list(map(rule, self.profiles, self.costs))
         if not any(reasons) or (but_never_all and all(reasons)):
             return
-        stays = [why is None for why in reasons]
         self.left += [(each.card, why) for each, why in zip(self.profiles, reasons, strict=True) if why is not None]
-        self.profiles = list(compress(self.profiles, stays))
-        self.costs = list(compress(self.costs, stays))
-        self.seconds = list(compress(self.seconds, stays))
-        if self.successes is not None:
-            self.successes = list(compress(self.successes, stays))
+        rest = self.only([why is None for why in reasons])
+        self.profiles, self.costs, self.seconds, self.successes = (
+            rest.profiles,
+            rest.costs,
+            rest.seconds,
+            rest.successes,
+        )
+
+    def only(self, which: Sequence[bool]) -> Field:
+        """Those for which it says so, as a field of their own."""
+        return Field(
+            list(compress(self.profiles, which)),
+            list(compress(self.costs, which)),
+            list(compress(self.seconds, which)),
+            None if self.successes is None else list(compress(self.successes, which)),
+            self.smallest,
+        )
 
     def candidates(self, order: Sequence[int], reasons: Sequence[str]) -> list[Candidate]:
         """In this order, each with its reason and its estimate."""

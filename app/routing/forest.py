@@ -7,7 +7,7 @@ Growing them is for `lab`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -28,12 +28,19 @@ class Forest:
     questions: NDArray[np.intp]
     thresholds: NDArray[np.float32]
     leaves: NDArray[np.float32]
+    _questions: NDArray[np.intp] = field(init=False, repr=False)  # of all trees in a row, each filled up to a byte
+    _thresholds: NDArray[np.float32] = field(init=False, repr=False)
+    _first: NDArray[np.intp] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         trees, depth = self.questions.shape
         fits = self.thresholds.shape == (trees, depth) and self.leaves.shape == (trees, 2**depth)
         if not fits or trees % len(self.bases) or depth > DEEPEST:
             raise ValueError("the parts of the forest do not fit together")
+        filled = ((0, 0), (0, DEEPEST - depth))
+        object.__setattr__(self, "_questions", np.pad(self.questions, filled).ravel())
+        object.__setattr__(self, "_thresholds", np.pad(self.thresholds, filled, constant_values=np.inf).ravel())
+        object.__setattr__(self, "_first", np.arange(trees) * 2**depth)
 
     @classmethod
     def joined(cls, forests: Sequence[Forest]) -> Forest:
@@ -46,12 +53,9 @@ class Forest:
 
     def values(self, rows: NDArray[Any]) -> NDArray[np.float64]:
         """One row of values per row of numbers, a value for each forest."""
-        trees, depth = self.questions.shape
-        bits = (1 << np.arange(depth)).astype(np.uint8)
-        first = np.arange(trees) * 2**depth
         values = np.empty((len(rows), len(self.bases)))
         for start in range(0, len(rows), _BATCH):
-            above = rows[start : start + _BATCH].take(self.questions, axis=1) > self.thresholds
-            found = self.leaves.take(first + above.view(np.uint8) @ bits)
-            values[start : start + _BATCH] = found.reshape(len(found), len(self.bases), -1).sum(axis=2)
+            above = rows[start : start + _BATCH].take(self._questions, axis=1) > self._thresholds
+            found = self.leaves.take(self._first + np.packbits(above, axis=1, bitorder="little"))
+            values[start : start + _BATCH] = np.add.reduce(found.reshape(len(found), len(self.bases), -1), axis=2)
         return self.bases + values

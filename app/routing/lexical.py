@@ -90,19 +90,29 @@ def terms_of(words: Sequence[bytes]) -> set[bytes]:
 
 def measures(data: bytes, words: Sequence[bytes]) -> Numbers:
     """The numbers of one text, always as many and in the same order."""
-    return np.concatenate((_characters(data), _groups(words), _shapes(data, words), _options(data)), dtype=np.float32)
+    characters, groups = _characters(data), _groups(words)
+    return np.concatenate(
+        (
+            characters,
+            characters / max(1, len(data)),
+            groups,
+            groups / max(1, len(words)),
+            [*_shapes(data, words), *_options(data)],
+        ),
+        dtype=np.float32,
+    )
 
 
 def _characters(data: bytes) -> Numbers:
     histogram = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256).astype(np.float32)
-    counts = histogram @ _KIND_TABLE
-    return np.concatenate((counts, counts / max(1, len(data))))
+    counts: Numbers = histogram @ _KIND_TABLE
+    return counts
 
 
 def _groups(words: Sequence[bytes]) -> Numbers:
     rows = [row for row in map(_GROUP_ROW.get, words) if row is not None]
-    counts = _GROUP_TABLE[rows].sum(axis=0)
-    return np.concatenate((counts, counts / max(1, len(words))))
+    counts: Numbers = np.add.reduce(_GROUP_TABLE.take(np.array(rows, dtype=np.intp), axis=0), axis=0)
+    return counts
 
 
 def _shapes(data: bytes, words: Sequence[bytes]) -> list[float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from app.core.caller import Caller
 from app.core.card import Card
@@ -27,6 +27,7 @@ from app.routing.registry import Registry
 from app.routing.rules import (
     KINDS,
     SOON,
+    WAITING,
     Bounds,
     Rules,
     costs_too_much,
@@ -40,7 +41,9 @@ from app.routing.rules import (
     sorted_out,
 )
 from app.routing.signals import QUIET, Signals, idle
-from app.routing.strategies import Question, covering, ranked, reasons, side_of
+from app.routing.strategies import Chains, Question, covering, ranked, reasons, side_of
+
+EMERGENCY: Final = "emergency; "
 
 Demoted = Callable[[Card], str | None]
 
@@ -85,7 +88,7 @@ def _routed(strategy: str, case: _Case) -> Plan:
     open_ = opened(case.bounds, registry)
     field = estimated(open_.fit, case.size, signals, case.verdict, open_.smallest)
     narrowed(field, request, case.size, signals, registry)
-    trigger = emergency(field, case.bounds, signals, registry) if rules.emergency else None
+    trigger, waiting = emergency(field, case.bounds, signals, registry) if rules.emergency else (None, None)
     if not field.profiles:
         raise none_left((*open_.left, *field.left), request)
     question = Question(
@@ -97,8 +100,12 @@ def _routed(strategy: str, case: _Case) -> Plan:
         field.index(signals.previous),
         _preferred(registry, rules, case.verdict),
         side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
+        _chains(registry, rules, request),
     )
-    return _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
+    made = _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
+    if waiting is None or not waiting.profiles or not rules.fallback:
+        return made
+    return replace(made, reserve=_reserve(waiting, question))
 
 
 def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], trigger: str | None, size: Size) -> Plan:
@@ -107,19 +114,29 @@ def _planned(field: Field, question: Question, left_out: tuple[Excluded, ...], t
     order = ranked(field, covers, question)
     said = reasons(field, covers, order, question)
     if trigger is not None:
-        said = [words if each.local else f"emergency; {trigger}" for each, words in zip(profiles, said, strict=True)]
+        said = [words if each.local else f"{EMERGENCY}{trigger}" for each, words in zip(profiles, said, strict=True)]
     if signals.load is not idle:
         order = _spread(order, said, field, covers, question)
     loop = field.index(signals.previous) if signals.in_tool_loop else None
     if loop is not None:
         said[loop] = "keeps the tool loop's model"
         order = _first(loop, order)
+    if question.chains:
+        order = _chained(order, said, field, question)
     candidates = _in_order(field.candidates(order, said), signals.demoted)
     chance = Chance(candidates, 1.0)
     if question.strategy == "adaptive" and question.verdict is not None and signals.previous is None:
         chance = explored(candidates, signals, rules)
     previous = None if question.sticky is None else signals.previous
     return _plan(chance, question.strategy, left_out, rules, question.verdict, size, trigger, previous)
+
+
+def _reserve(waiting: Field, question: Question) -> tuple[Candidate, ...]:
+    """The paid models that wait for an emergency, in the order in which they would be tried."""
+    question = question._replace(sticky=waiting.index(question.signals.previous), side=None)
+    order = ranked(waiting, covering(waiting, question), question)
+    candidates = waiting.candidates(order, [WAITING.words] * len(order))
+    return tuple(_in_order(candidates, question.signals.demoted))
 
 
 def _spread(order: list[int], said: list[str], field: Field, covers: Sequence[bool], question: Question) -> list[int]:
@@ -147,14 +164,30 @@ def _first(index: int, order: list[int]) -> list[int]:
 def _preferred(registry: Registry, rules: Rules, verdict: Verdict | None) -> tuple[int, ...]:
     """The places of what the operator prefers for this kind of task; what is not there is passed over."""
     names = rules.prefer.get(verdict.task_type, ()) if verdict is not None and rules.prefer else ()
-    if not names:
+    return registry.places(names) if names else ()
+
+
+def _chains(registry: Registry, rules: Rules, request: Request | EmbeddingRequest) -> Chains:
+    """The places of what is named for each ability that the request needs, in the order of the configuration."""
+    if not rules.chains:
         return ()
+    needed = [(ability, names) for ability, names in rules.chains.items() if ability in request.needs]
+    return tuple((ability, registry.places(names)) for ability, names in needed)
 
-    def places() -> tuple[int, ...]:
-        found = [card for card in map(registry.lookup, names) if card is not None]
-        return tuple(dict.fromkeys(registry.cards.index(card) for card in found))
 
-    return registry.remember(("prefer", names), places)
+def _chained(order: list[int], said: list[str], field: Field, question: Question) -> list[int]:
+    """Behind the first those that the operator named for what the request needs; then everybody else. A window that
+    looks too small goes behind all the same."""
+    at = {each.place: index for index, each in enumerate(field.profiles)}
+    chain: dict[int, None] = {}
+    for ability, places in question.chains:
+        for index in [at[place] for place in places if place in at]:
+            if index != order[0] and index not in chain:
+                chain[index] = None
+                if not said[index].startswith(EMERGENCY):
+                    said[index] = f"in the chain for {ability}"
+    others = [*chain, *(other for other in order[1:] if other not in chain)]
+    return [order[0], *sorted(others, key=lambda index: max(0, question.needed - field.profiles[index].window))]
 
 
 # --- one model, and what stands in for it ---------------------------------------------------------------------------
@@ -232,4 +265,4 @@ def alone(plan: Plan) -> Plan:
     first, *others = plan.candidates
     left_out = tuple(Excluded(other.card.id, "fallback is switched off") for other in others)
     trigger = None if first.card.local else plan.trigger
-    return replace(plan, candidates=(first,), excluded=plan.excluded + left_out, trigger=trigger)
+    return replace(plan, candidates=(first,), excluded=plan.excluded + left_out, trigger=trigger, reserve=())

@@ -1,8 +1,4 @@
-"""All Cards of one moment: what a client's `model` means among them, and which is best or cheapest for what.
-
-Chains per ability are not written down anywhere: a model's own `fallback` list, cut for each request to those that can
-do it, is one.
-"""
+"""All Cards of one moment: what a client's `model` means among them, and which is best or cheapest for what."""
 
 from __future__ import annotations
 
@@ -64,6 +60,15 @@ class Registry:
             return self.find(model).card
         except ModelNotFound:
             return None
+
+    def places(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        """Where the models are that these names in the configuration mean; what is not there is passed over."""
+
+        def found() -> tuple[int, ...]:
+            cards = [card for card in map(self.lookup, names) if card is not None]
+            return tuple(dict.fromkeys(self.cards.index(card) for card in cards))
+
+        return self.remember(("places", names), found)
 
     def able(self, ability: Ability, *, local: bool | None = None) -> tuple[Profile, ...]:
         """Those with this ability, in the order of the configuration; only local ones, or only others, if asked."""

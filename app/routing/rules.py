@@ -39,7 +39,8 @@ LATER: Final = 30.0
 class Rules:
     """What the operator decided: the strategy of `auto`; the one model it is when routing is off (`routed`); whether
     local and paid upstreams may be used unasked, the latter only in an `emergency`; whether another model may stand in
-    (`fallback`), or a smaller one for one that is busy (`degrade`).
+    (`fallback`), or a smaller one for one that is busy (`degrade`). `chains` names models per ability that stand in
+    first where it is needed.
 
     `threshold` is the score from which requests need not stay local; None when no share is aimed at. `prefer` names
     models per task type. `explore` and `explore_paid` are the shares of `adaptive` requests on which chance tries
@@ -57,6 +58,7 @@ class Rules:
     threshold: float | None = None
     max_local_latency: float | None = None
     prefer: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    chains: Mapping[Ability, tuple[str, ...]] = field(default_factory=dict)
     explore: float = 0.05
     explore_paid: float = 0.01
 
@@ -209,12 +211,14 @@ def narrowed(
         field.leave_out(window_too_small(size), but_never_all=True)
 
 
-def emergency(field: Field, bounds: Bounds, signals: Signals, registry: Registry) -> str | None:
-    """Under `cloud: emergency`: what allows the paid models, which are left out when nothing does."""
+def emergency(field: Field, bounds: Bounds, signals: Signals, registry: Registry) -> tuple[str | None, Field | None]:
+    """Under `cloud: emergency`: what allows the paid models. When nothing does they are left out, and told."""
     found = signals.emergency or _no_local_model(field, bounds, registry)
-    if found is None:
-        field.leave_out(lambda each, _: None if each.local else WAITING)
-    return found
+    if found is not None:
+        return found, None
+    waiting = field.only([not each.local for each in field.profiles])
+    field.leave_out(lambda each, _: None if each.local else WAITING)
+    return None, waiting
 
 
 def _no_local_model(field: Field, bounds: Bounds, registry: Registry) -> str | None:

@@ -32,6 +32,10 @@ UNRANKED: Final = 1_000
 LOCAL, PAID = "local", "paid"
 
 
+Chains = tuple[tuple[str, tuple[int, ...]], ...]
+"""Abilities, each with the places of the models that stand in first where it is needed."""
+
+
 class Question(NamedTuple):
     """What the order depends on besides the models. `preferred` are the places of the models that go first. `side` is
     the one that goes first: local before all else, paid only where it covers what is asked. `needed` is in
@@ -45,6 +49,7 @@ class Question(NamedTuple):
     sticky: int | None = None
     preferred: tuple[int, ...] = ()
     side: str | None = None
+    chains: Chains = ()
 
 
 class Words(NamedTuple):

@@ -76,7 +76,7 @@ class Names(dict[str | None, str]):
 
 def new_registry() -> CollectorRegistry:
     """A registry with the process's own memory, CPU and open files."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library says no types here
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry
@@ -86,14 +86,14 @@ def exposition(registry: CollectorRegistry) -> bytes:
     """All metrics as Prometheus text: of all workers where they share a folder. Made for a thread: it reads files."""
     if SHARED_FOLDER in os.environ:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library says no types here
     return generate_latest(registry)
 
 
 def forget_worker(pid: int) -> None:
     """The gauges of a worker that ended no longer count; its counters stay."""
     if SHARED_FOLDER in os.environ:
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library says no types here
 
 
 class Metrics:
@@ -163,6 +163,9 @@ class Metrics:
     def _declare_learning(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self._emergencies = Children(
             counter("emergency_cloud_total", "Paid answers that only an emergency allowed.", "trigger")
+        )
+        self.emergency_share = gauge(
+            "emergency_cloud_share", "Share of the last hour's requests that were such answers.", mode="livemax"
         )
         self._quality = Children(
             gauge(

@@ -50,6 +50,10 @@ def test_what_agrees_is_accepted(text: str) -> None:
             "routing.tasks.d.prefer[0]: no upstream of that name; there are: gpu, ollama; did you mean gpu/y?",
         ),
         (
+            "routing: {fallback: {abilities: {n: [gpu/x, gqu/y]}}}",
+            "routing.fallback.abilities.n[1]: no upstream of that name; there are: gpu, ollama; did you mean gpu/y?",
+        ),
+        (
             "routing: {defaults: {gqu/y: {}}}",
             "routing.defaults.gqu/y: no upstream of that name; there are: gpu, ollama; did you mean gpu/y?",
         ),
@@ -97,6 +101,7 @@ def settings(text: str) -> Settings:
         ("aliases: {fast: rnj-2}", "aliases.fast"),
         ("routing: {default_model: rnj-2}", "routing.default_model"),
         ("routing: {tasks: {docs: {prefer: [rnj-1, gpu/x]}}}", "routing.tasks.docs.prefer[1]"),
+        ("routing: {fallback: {abilities: {tools: [rnj-1, gpu/x]}}}", "routing.fallback.abilities.tools[1]"),
     ],
 )
 def test_a_model_that_nobody_offers_is_named(text: str, where: str) -> None:

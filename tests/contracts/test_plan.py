@@ -24,7 +24,7 @@ def routed() -> st.SearchStrategy[Case]:
 
 def plain(case: Case) -> Case:
     """Nothing but the registry, the request and the operator's switches; no verdict."""
-    rules = replace(case.rules, emergency=False, max_local_latency=None, prefer={})
+    rules = replace(case.rules, emergency=False, max_local_latency=None, prefer={}, chains={})
     return replace(case, rules=rules, loads=None, waits=None, signals=QUIET, verdict=None)
 
 
@@ -82,6 +82,22 @@ def test_in_an_emergency_mode_paid_models_need_a_trigger(case: Case) -> None:
     made = case.plan()
     some_paid = any(not candidate.card.local for candidate in made.candidates)
     assert (made.trigger is not None) == (case.rules.emergency and some_paid)
+
+
+@EVERY
+@given(routed())
+def test_who_may_follow_in_an_emergency_breaks_no_other_rule(case: Case) -> None:
+    """Privacy, abilities, keys, limits and switches bind the reserve as well; and called up, it is accounted for."""
+    made = case.plan()
+    for candidate in made.reserve:
+        card, cost, limit = candidate.card, candidate.estimate.cost_nano, case.request.terms.max_cost_nano
+        assert case.rules.emergency and case.rules.paid and case.rules.fallback and made.trigger is None
+        assert not (card.local or case.private or card.lacks(case.request.needs))
+        assert case.caller.may_use(card.id, card.name, case.request.model)
+        assert limit is None or (cost is not None and cost <= limit)
+    called = made.called_up("gone")
+    considered = [candidate.card.id for candidate in called.candidates] + [left.model for left in called.excluded]
+    assert sorted(considered) == sorted(each.id for each in case.registry.cards)
 
 
 @EVERY

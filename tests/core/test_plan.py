@@ -27,3 +27,11 @@ def test_a_plan_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         plan.candidates[0].reason = "another"  # type: ignore[misc]
     assert (plan.tier, plan.score, plan.excluded) == (None, None, ())
+
+
+def test_the_reserve_follows_in_an_emergency_with_its_trigger() -> None:
+    """And is no longer said to be left out."""
+    first, last = Candidate(card("gpu/qwen"), "local"), Candidate(card("claude/opus"), "waits")
+    out = Excluded("claude/opus", "waits"), Excluded("gpu/small", "too small")
+    made = Plan((first,), "cost", out, reserve=(last,)).called_up("gone")
+    assert made == Plan((first, last._replace(reason="emergency; gone")), "cost", out[1:], trigger="gone")

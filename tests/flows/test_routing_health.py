@@ -98,7 +98,9 @@ async def test_killed_under_load(tmp_path: Path, other: str) -> None:
         await within(40 * OPEN_SECONDS, used_again, "it is used again")
 
         async def closed() -> bool:
-            serving = (await load.more(1))[-1].model  # which of its models it is, what was learnt meanwhile decides
+            serving = (await load.more(1))[
+                -1
+            ].model or ""  # which of its models it is, what was learnt meanwhile decides
             return await service.metric("tierway_breaker_state", upstream="ollama", model=serving) == 0
 
         await within(40, closed, "the breaker of the model that serves closes")

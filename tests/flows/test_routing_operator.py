@@ -32,6 +32,11 @@ async def test_drain_and_resume_reach_every_gateway(tmp_path: Path) -> None:
             assert await goes_to(late, SECOND)
         await there.admin("POST", "upstreams/ollama/resume")
         await within(2, lambda: goes_to(here, FIRST), "the first gateway uses it again")
+        entries = (await here.admin("GET", "audit?limit=2"))["data"]
+        assert [(one["action"], one["subject"]) for one in entries] == [
+            ("upstream.resume", "ollama"),
+            ("upstream.drain", "ollama"),
+        ]
         refused = await here.admin("POST", "upstreams/olama/drain", status=404)
         assert refused["error"]["code"] == "not_found"
 
@@ -67,6 +72,7 @@ async def test_a_decision_can_be_looked_up_on_any_gateway(tmp_path: Path) -> Non
         assert (decision["session"], decision["agent"], decision["cost_usd"]) == ("kitchen", "cook", 0)
         assert f"stands in for {FIRST} (throttled)" in decision["summary"]
         assert "recipe" not in str(decision)
+        assert decision["flags"] == {"MULTI_MODEL_ROUTER": True, "LOCAL_MODELS": True, "CLOUD_FALLBACK": True}
 
 
 async def test_feedback_is_heard(tmp_path: Path) -> None:
@@ -86,3 +92,24 @@ async def test_feedback_is_heard(tmp_path: Path) -> None:
         assert await other.metric("tierway_feedback_total", rating="good") == 1
         assert [await there.feedback(*wrong) for wrong in ((reply.id, 2.0), ("req_of_nobody", 1.0))] == [422, 404]
         assert await other.metric("tierway_feedback_total") == 2
+
+
+async def test_models_are_compared_with_a_baseline_on_every_gateway(tmp_path: Path) -> None:
+    """How good are the local models, next to what one model did when somebody said so?"""
+    async with replicas(tmp_path, 2) as [(_, here), (_, there)]:
+        assert (await here.admin("PUT", "baseline", {"model": FIRST}, status=422))["error"]["param"] == "model"
+        for number in range(12):
+            reply = await here.chat(f"What is 2 + {number}?")
+            assert reply.model == FIRST
+            await here.decision(reply.id)
+            assert await here.feedback(reply.id, 1.0) == 202
+        put = await here.admin("PUT", "baseline", {"model": FIRST})
+        assert put["model"] == FIRST and put["quality"]["all"] > 0.8
+
+        async def knows() -> bool:
+            return bool((await there.admin("GET", "baseline"))["quality"] == put["quality"])
+
+        await within(8, knows, "the other gateway compares with it too")
+        ratios = {each["model"]: each["ratio"] for each in put["models"]}
+        assert ratios[FIRST] == pytest.approx(1.0, abs=0.05) and ratios[PAID] is None
+        assert (await there.admin("GET", "audit?limit=1"))["data"][0]["action"] == "baseline.put"

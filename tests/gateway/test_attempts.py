@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from app.core.card import Card
 from app.core.clock import ManualClock
 from app.core.errors import (
     AccountFault,
@@ -32,7 +35,7 @@ from app.core.plan import Candidate
 from app.gateway.attempts import HELD_MAX, Attempts
 from tests.core.nouns import card, paid
 from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
-from tests.gateway.walks import text, walk
+from tests.gateway.walks import Walk, text, walk
 
 A, B, C, D = card("gpu/a"), card("gpu/b"), paid("claude/c"), paid("claude/d")
 CANDIDATES = [Candidate(each, "it can do this") for each in (A, B, C)]
@@ -188,6 +191,41 @@ async def test_three_attempts_is_what_nobody_has_to_say() -> None:
         async for _ in Attempts(Told(clock)).walk(exchange, lambda candidate: scripts.play(), is_content, Fault):
             pass
     assert scripts.opened == 3
+
+
+def waiting(*scripts: tuple[Card, Script | Sequence[Step]], trigger: str | None, max_attempts: int = 3) -> Walk:
+    """The last of these models waits for an emergency, which there is once somebody failed if a trigger is given."""
+    run = walk(*scripts, max_attempts=max_attempts)
+    run.trigger = trigger
+    planned = run.exchange.planned
+    assert planned is not None
+    *candidates, last = planned.plan.candidates
+    run.exchange.planned = planned._replace(plan=replace(planned.plan, candidates=(*candidates,), reserve=(last,)))
+    return run
+
+
+async def test_the_first_to_find_an_emergency_is_helped_by_it() -> None:
+    """Else one request fails for each time that a local server dies."""
+    run = waiting((A, [Refused("no")]), (C, good("paid")), trigger="gone")
+    assert text(await run.run()) == "paid"
+    assert run.tried == ["gpu/a", "claude/c"]
+    record = run.exchange.record()
+    assert record.plan is not None and record.plan.trigger == "gone"
+    assert (record.reason, record.local, record.fallback_from) == ("emergency; gone", False, "gpu/a")
+
+
+async def test_without_an_emergency_nobody_who_waits_for_one_is_asked() -> None:
+    run = waiting((A, [Refused("no")]), (C, good("paid")), trigger=None)
+    assert isinstance(await run.fails(), UpstreamFailed)
+    assert run.tried == ["gpu/a"]
+
+
+@pytest.mark.parametrize(("error", "most"), [(Rejected("too hot"), 3), (Refused("no"), 1)])
+async def test_an_emergency_makes_no_tries_where_none_are_left(error: GatewayError, most: int) -> None:
+    """A plan that says that it used an emergency, and did not, is a false alarm."""
+    run = waiting((A, [error]), (C, good("paid")), trigger="gone", max_attempts=most)
+    await run.fails()
+    assert run.exchange.plan is not None and run.exchange.plan.trigger is None
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def test_a_record_holds_everything_the_request_was() -> None:
     caller = Caller(key_id="key-1", tenant="acme", store_content="training", retention_days=30)
     exchange = exchange_of(QWEN, request=chat("auto", stream=True, terms=own), caller=caller, clock=ManualClock(50.0))
     made = Plan((Candidate(QWEN, "local"), Candidate(OPUS, "it can")), "cost", verdict=SIMPLE)
-    exchange.planned = Planned(made)
+    exchange.planned = Planned(made, flags={"LOCAL_MODELS": True})
     attempt(exchange, 0, Broken("reset"), 1.0)
     exchange.first_content = exchange.started + 1.5
     attempt(exchange, 1, None, 1.0)
@@ -213,7 +213,7 @@ def test_a_record_holds_everything_the_request_was() -> None:
         "finish": "stop",
         "client_gone": False,
         "trace_id": "0af7651916cd43dd8448eb211c80319c",
-        "flags": {},
+        "flags": {"LOCAL_MODELS": True},
         "plan": made,
         "noticed": None,
         "ask": None,

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from app.core.clock import ManualClock
+from app.core.errors import GatewayError, Refused, Rejected, ServerFault
+from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record
-from app.gateway.local_watch import LATELY, STALE_SECONDS, LocalWatch
+from app.gateway.local_watch import LATELY, STALE_QUALITY_SECONDS, STALE_SECONDS, LocalWatch
 from app.routing.emergency import FAILURES, GONE, QUALITY, SLOW
+from tests.core.nouns import card, paid
 
 OK = ("ok", None)
 SICK = ("server", "upstream")
@@ -135,3 +138,40 @@ def test_when_no_local_upstream_answers_it_is_one_at_once() -> None:
     assert case.watch.trigger() == GONE
     case.reachable = True
     assert case.watch.trigger() is None
+
+
+def test_a_quality_that_nothing_moves_is_forgotten() -> None:
+    """While local models are passed over for their quality none can show a better one: the emergency would never end.
+    One more bad answer, and it goes on."""
+    case = Case()
+    case.quality = 0.5
+    assert case.watch.trigger() == QUALITY
+    case.clock.advance(STALE_QUALITY_SECONDS)
+    assert case.watch.trigger() == QUALITY
+    case.clock.advance(1)
+    assert case.watch.trigger() is None
+    case.quality = 0.49
+    assert case.watch.trigger() == QUALITY
+
+
+FIRST, OTHER, CLOUD = (Candidate(each, "") for each in (card("gpu/a"), card("gpu/b"), paid("claude/c")))
+
+
+@pytest.mark.parametrize(
+    ("before", "failures", "trigger"),
+    [
+        (0, [(FIRST, Refused("no"))], GONE),
+        (0, [(FIRST, ServerFault("500"))], None),
+        (2, [(FIRST, ServerFault("500"))], FAILURES),
+        (1, [(FIRST, ServerFault("500")), (OTHER, ServerFault("500"))], FAILURES),
+        (2, [(FIRST, Rejected("wrong"))], None),
+        (2, [(CLOUD, ServerFault("500"))], None),
+    ],
+)
+def test_a_request_under_way_counts_what_it_met_itself(
+    before: int, failures: list[tuple[Candidate, GatewayError]], trigger: str | None
+) -> None:
+    """Its record comes when it is over, too late to help it."""
+    case = Case()
+    case.see(*[SICK] * before)
+    assert case.watch.trigger_after(Plan((FIRST, OTHER), "cost"), failures) == trigger

@@ -11,7 +11,7 @@ import pytest
 from app.config.schema import Overrides, Routing
 from app.config.settings import FlagSettings
 from app.core.caller import ANONYMOUS, Caller
-from app.core.card import Card
+from app.core.card import Ability, Card
 from app.core.errors import GatewayError, Unavailable
 from app.core.messages import Message
 from app.core.plan import Plan
@@ -119,6 +119,20 @@ def flagged(**shares: float) -> Flags:
 
 def test_nothing_said_is_everything_allowed() -> None:
     assert planned() == ["gpu/qwen", "gpu/backup", "claude/opus"]
+
+
+def test_what_the_flags_were_is_told() -> None:
+    """Who asks why a request went elsewhere than its neighbour must find the flag that was only half on."""
+    asked = Desk(flags=flagged(CLOUD_FALLBACK=0.0))().flags
+    assert asked == {"MULTI_MODEL_ROUTER": True, "LOCAL_MODELS": True, "CLOUD_FALLBACK": False}
+
+
+def test_the_chains_of_the_file_reach_the_plan() -> None:
+    able = frozenset({Ability.CHAT, Ability.TOOLS})
+    registry = Registry([replace(each, abilities=able) for each in REGISTRY.cards])
+    desk = Desk(registry=registry, fallback={"abilities": {"tools": ["claude/opus"]}})
+    assert desk.ids(chat("auto", Ability.TOOLS)) == ["gpu/qwen", "claude/opus", "gpu/backup"]
+    assert desk.ids(chat("auto")) == ["gpu/qwen", "gpu/backup", "claude/opus"]
 
 
 def test_the_cloud_is_used_only_by_name_when_it_is_off() -> None:

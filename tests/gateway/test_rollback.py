@@ -366,6 +366,15 @@ async def test_without_a_store_shares_stay_and_it_goes_on_afterwards(here: Repli
         await here.rollouts.refresh()
 
 
+async def test_a_later_word_about_an_answer_counts_where_it_was_given(here: Replica) -> None:
+    """What somebody says of an answer from before a step tells nothing of the step."""
+    await here.rollouts.adopt({"new": rollout()})
+    ((live, _),) = (await here.rollouts._read()).values()
+    here.rollouts.scored("new:treatment", 0.3, live.since + 1)
+    here.rollouts.scored("new:treatment", 0.1, live.since - 1)
+    assert here.rollouts._held == {("new", "treatment", SCORE): [300]}
+
+
 async def test_what_waits_for_a_tick_is_bounded(here: Replica) -> None:
     await here.rollouts.adopt({"new": rollout()})
     for _ in range(HELD_MAX + 5):

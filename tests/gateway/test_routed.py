@@ -20,15 +20,14 @@ from app.core.caller import ANONYMOUS
 from app.core.clock import ManualClock
 from app.core.errors import Broken, Refused, UpstreamFailed
 from app.core.events import Answer, fold
-from app.core.plan import Plan
-from app.core.record import Attempt, Record
+from app.core.record import Record
 from app.core.tasks import TaskOwner
 from app.core.upstream import Upstream
 from app.flags import Flags
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import Found
 from app.gateway.gateway import Gateway
-from app.gateway.routed import Basis, Routed, _classifier, _embed, _emergencies
+from app.gateway.routed import Basis, Routed, _classifier, _embed
 from app.gateway.settle import Settlement
 from app.learning.outcome import Evidence
 from app.recall.embedder import StaticEmbedder
@@ -138,12 +137,6 @@ def logs() -> Iterator[list[Any]]:
         yield cast(list[Any], lines)
 
 
-def record(trigger: str | None = None, local: bool = False) -> Record:
-    plan = Plan((), "cost", trigger=trigger)
-    return Record("r", None, "r", 0, "chat", "auto", True, 200, 0.0, 1.0, 0.0, model="claude/opus", local=local,
-                  plan=plan, attempts=(Attempt("claude/opus", "claude", "ok", None, 1.0),))  # fmt: skip
-
-
 # --- one request, and all who hear of it ----------------------------------------------------------------------------
 
 
@@ -177,14 +170,6 @@ async def test_three_local_failures_open_the_way_to_paid_models(houses: Any, log
     await house.tasks.drain(5.0)
     (told,) = [line for line in logs if line["event"] == "emergency cloud"]
     assert (told["trigger"], told["model"], told["request_id"]) == (FAILURES, "claude/opus", "req-1")
-
-
-def test_a_use_that_no_emergency_needed_is_not_told(logs: list[Any]) -> None:
-    for made in (record(), record(GONE, local=True), replace(record(GONE), plan=None)):
-        _emergencies(made)
-    assert logs == []
-    _emergencies(record(GONE))
-    assert len(logs) == 1
 
 
 async def test_failing_models_wait_behind_the_others(houses: Any) -> None:
@@ -248,7 +233,7 @@ async def test_requests_that_wait_over_there_count_as_load(houses: Any) -> None:
     assert (load(QWEN), load(card("gone/m"))) == (0.0, 0.0)
     other = TaskOwner(lambda where, error: None)
     await house.routed.start(house.broadcast, other)
-    assert len(other) == 3, "learned success, rollouts, and the probe of what can be probed"
+    assert len(other) == 4, "learned success, rollouts, emergencies, and the probe of what can be probed"
     await other.cancel()
     await vllm.close()
 

@@ -25,6 +25,7 @@ class Walk:
 
     candidates: dict[str, tuple[Card, Script]]
     max_attempts: int = 3
+    trigger: str | None = None
     exchange: Exchange = field(init=False)
     waits: list[float] = field(default_factory=list)
     seen: list[Event] = field(default_factory=list)
@@ -32,7 +33,7 @@ class Walk:
     def __post_init__(self) -> None:
         self.clock = ManualClock()
         self.health = Told(self.clock)
-        self.attempts = Attempts(self.health, self.max_attempts, self.sleep)
+        self.attempts = Attempts(self.health, self.max_attempts, self.sleep, lambda plan, failures: self.trigger)
         self.again()
 
     def again(self, deadline: float | None = None) -> None:

@@ -15,6 +15,7 @@ from app.core.errors import NotFound, StoreUnavailable
 from app.core.messages import Message, TextPart
 from app.core.outcome import Ask, Noticed, Outcome
 from app.core.tasks import TaskOwner
+from app.core.verdict import Verdict
 from app.learning import decisions
 from app.learning.asks import ask_of
 from app.learning.decisions import Decisions
@@ -23,7 +24,7 @@ from app.store import layout
 from app.store.address import Address
 from app.store.client import Store
 from tests.core.nouns import chat
-from tests.learning.records import attempt, record
+from tests.learning.records import PLAN, attempt, record
 from tests.store.live import ok, puppet
 
 OWNER = Caller(key_id="key-a")
@@ -39,6 +40,7 @@ class Desk:
     decisions: Decisions
     tasks: TaskOwner
     lost: list[int]
+    rescored: list[tuple[str | None, float, float]]
 
     async def settled(self) -> None:
         """Everything that was put aside is written."""
@@ -54,7 +56,9 @@ def desk_of(store: Store) -> Desk:
         await asyncio.sleep(0)
 
     learned = Success(store, clock)
-    return Desk(store, learned, Decisions(store, learned, tasks, clock, lost.append, at_once), tasks, lost)
+    rescored = list[tuple[str | None, float, float]]()
+    decisions = Decisions(store, learned, tasks, clock, lost.append, at_once, lambda *said: rescored.append(said))
+    return Desk(store, learned, decisions, tasks, lost, rescored)
 
 
 @pytest.fixture
@@ -281,6 +285,30 @@ async def test_without_keys_everybody_is_the_same_nobody(desk: Desk) -> None:
 
 
 # --- feedback ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_learnt_is_kept_under_the_tier_before_its_correction(desk: Desk) -> None:
+    """There it is looked for; otherwise a correction would be made of the counts of other requests."""
+    verdict = Verdict(0.6, 0.9, "code", "v1", uncorrected=0.4)
+    tried = (attempt("gpu/small", "server", "upstream"), attempt("gpu/qwen"))
+    await noted(desk, plan=replace(PLAN, verdict=verdict), tier="complex", attempts=tried, model="gpu/qwen")
+    await desk.decisions.rate("req-1", OWNER, 0.0)
+    made = (await desk.decisions.get("req-1")).decision
+    assert (made.tier, made.learnt_tier) == ("complex", "moderate")
+    assert {cell[2] for cell in desk.success._sums if cell[2]} == {"moderate"}
+    assert desk.success.counts(["gpu/qwen"], "code", "moderate") is not None
+
+
+async def test_every_later_word_about_an_answer_reaches_the_arm_that_gave_it(desk: Desk) -> None:
+    """A canary whose answers please nobody would pass for well: a plain end is all that is known at first."""
+    await noted(desk, plan=replace(PLAN, arm="new:treatment"))
+    assert desk.rescored == []
+    await desk.decisions.rate("req-1", OWNER, 0.0)
+    await desk.decisions.add("req-1", Outcome("shadow", 1.0, 0.2, 5.0))
+    at = (await desk.decisions.get("req-1")).decision.at
+    (arm, value, when), (_, better, _) = desk.rescored
+    assert (arm, when) == ("new:treatment", at)
+    assert 0 < value < better < 0.3
 
 
 async def test_feedback_reaches_the_decision_the_log_and_the_learned_success(desk: Desk) -> None:

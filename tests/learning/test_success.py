@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from app.core.clock import ManualClock
-from app.core.errors import NotFound, StoreUnavailable
+from app.core.errors import StoreUnavailable, Unprocessable
 from app.learning import success
 from app.learning.outcome import NOTHING, Evidence
-from app.learning.success import Baseline, Success
+from app.learning.success import BASELINE_FIELD, Baseline, Success
 from app.routing.correction import EXPECTED, shift
 from app.routing.signals import Observed
 from app.store import layout
@@ -159,7 +160,7 @@ async def test_gateways_learn_from_each_other(learned: Success, other: Success) 
 async def test_learning_survives_a_restart_and_its_keys_are_declared(learned: Success, store: Store) -> None:
     teach(learned, GOOD, 20)
     await learned.sync()
-    await learned.set_baseline("gpu/qwen")
+    await put_baseline(learned, store, "gpu/qwen")
     fresh = learner(store)
     await fresh.sync()
     assert fresh.quality("gpu/qwen", "code") == 1.0
@@ -255,7 +256,7 @@ async def test_damaged_sums_are_passed_over(learned: Success, store: Store) -> N
         ("d\x1fe\x1ff|v", "1"),
     ):
         await store.call("HSET", layout.SUCCESS, field, value)
-    await store.call("SET", layout.BASELINE, "[")
+    await store.call("HSET", layout.BASELINE, BASELINE_FIELD, "[")
     teach(learned, GOOD, 1)
     await learned.sync()
     assert learned.quality("gpu/qwen") == 1.0
@@ -275,12 +276,18 @@ async def test_what_was_learnt_last_outlives_the_process(learned: Success, other
 # --- comparisons ------------------------------------------------------------------------------------------------------
 
 
-async def test_models_are_compared_with_a_stored_one(learned: Success, other: Success) -> None:
+async def put_baseline(learned: Success, store: Store, model: str) -> None:
+    """As `gateway.baselines` does, which audits it as well."""
+    learned.baseline = await learned.measured(model)
+    await store.call("HSET", layout.BASELINE, BASELINE_FIELD, orjson.dumps(learned.baseline))
+
+
+async def test_models_are_compared_with_a_stored_one(learned: Success, other: Success, store: Store) -> None:
     """`how good are the local ones, next to Claude as it was when we started?`"""
     teach(learned, Evidence(0.8, 1.0), 20, "claude/opus")
     teach(learned, Evidence(0.6, 1.0), 20)
     teach(learned, Evidence(0.4, 1.0), 20, task="docs")
-    await learned.set_baseline("claude/opus")
+    await put_baseline(learned, store, "claude/opus")
     teach(learned, BAD, 100, "claude/opus")
     assert learned.ratio("gpu/qwen", "code") == pytest.approx(0.75)
     assert learned.ratio("gpu/qwen", "docs") == pytest.approx(0.5)
@@ -293,13 +300,13 @@ async def test_models_are_compared_with_a_stored_one(learned: Success, other: Su
 async def test_too_little_is_no_baseline(learned: Success) -> None:
     teach(learned, GOOD, 5)
     for model in ("gpu/qwen", "gpu/none"):
-        with pytest.raises(NotFound):
-            await learned.set_baseline(model)
+        with pytest.raises(Unprocessable):
+            await learned.measured(model)
 
 
 async def test_a_baseline_of_nothing_compares_nothing(learned: Success) -> None:
     teach(learned, BAD, 20)
-    await learned.set_baseline("gpu/qwen")
+    learned.baseline = await learned.measured("gpu/qwen")
     assert learned.ratio("gpu/qwen") is None
 
 

@@ -32,6 +32,7 @@ from app.recall.embedder import (
     WINDOW_TOKENS,
     BuiltinUpstream,
     StaticEmbedder,
+    _widened,
     capped,
     load_embedder,
     shortened,
@@ -76,6 +77,15 @@ def length(vector: Sequence[float]) -> float:
 
 
 # --- the vectors ----------------------------------------------------------------------------------------------------
+
+
+def test_half_precision_is_widened_without_a_loss() -> None:
+    """All there are, the tiniest included; a wrong bit would turn every classification a little."""
+    halves = np.arange(65_536, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)][None]
+    assert np.array_equal(_widened(finite), finite.astype(np.float32))
+    single = np.ones((1, 3), dtype=np.float32)
+    assert _widened(single) is single
 
 
 def test_the_vectors_are_the_packages_own(embedder: StaticEmbedder) -> None:

@@ -160,6 +160,7 @@ def some_rules(chance: Random, ids: list[str], routed: bool | None, fallback: bo
         threshold=chance.choice([None, None, *UNIT]),
         max_local_latency=chance.choice([None, 5.0]),
         prefer={task: (chance.choice(ids),) for task in some(chance, list(TASKS))} if chance.choice(SELDOM) else {},
+        chains={ability: tuple(some(chance, ids)) for ability in ALL} if chance.choice(SELDOM) else {},
         explore=chance.random() / 2,
         explore_paid=chance.random() / 2,
     )

@@ -30,6 +30,13 @@ def test_failures_raise_the_score_and_successes_lower_it() -> None:
     assert worse.tier == "complex"
 
 
+def test_what_is_learnt_stays_where_the_correction_looks_for_it() -> None:
+    """Failures that raise a score to another tier would be counted there, and never again where they are read."""
+    worse = corrected(VERDICT, {("code", "moderate"): Counts(good=50, bad=50)})
+    assert (worse.tier, worse.learnt_tier, worse.uncorrected) == ("complex", "moderate", VERDICT.score)
+    assert VERDICT.learnt_tier == VERDICT.tier
+
+
 def test_other_kinds_of_work_are_left_alone() -> None:
     """Failing reviews say nothing about poems."""
     assert corrected(VERDICT, {("docs", "moderate"): Counts(bad=100), ("code", "simple"): Counts(bad=100)}) == VERDICT

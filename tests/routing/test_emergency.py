@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.routing.emergency import FAILURES, GONE, QUALITY, SLOW, TRIGGERS, UNABLE, Facts, trigger
+from app.core.errors import AccountFault, GatewayError, Refused, ServerFault, UnsupportedParameter
+from app.core.plan import Candidate
+from app.routing.emergency import FAILURES, GONE, QUALITY, SLOW, TRIGGERS, UNABLE, Facts, found_out, trigger
+from tests.core.nouns import card
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,26 @@ def test_each_trigger_has_its_measure(facts: Facts, expected: str | None) -> Non
 def test_a_trigger_is_one_of_five(facts: Facts) -> None:
     """It becomes the label of a metric."""
     assert trigger(facts) in (None, *TRIGGERS)
+
+
+NO, MISSING, CANNOT, SICK = Refused("no"), AccountFault("404"), UnsupportedParameter("no tools"), ServerFault("500")
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        ([], None),
+        ([("gpu/a", NO)], None),
+        ([("gpu/a", NO), ("mac/c", NO)], GONE),
+        ([("gpu/a", NO), ("mac/c", MISSING)], UNABLE),
+        ([("gpu/a", CANNOT), ("gpu/b", MISSING), ("mac/c", CANNOT)], UNABLE),
+        ([("gpu/a", CANNOT), ("mac/c", CANNOT)], None),
+        ([("gpu/a", SICK), ("gpu/b", SICK), ("mac/c", SICK)], None),
+    ],
+)
+def test_a_request_finds_out_that_nobody_is_there_or_able(
+    failures: list[tuple[str, GatewayError]], expected: str | None
+) -> None:
+    """It must not fail for being the first to know; and a server that merely stumbles is no emergency yet."""
+    met = [(Candidate(card(model), ""), error) for model, error in failures]
+    assert found_out([card("gpu/a"), card("gpu/b"), card("mac/c")], met) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.core.caller import ANONYMOUS
@@ -78,6 +80,39 @@ def test_every_candidate_says_what_it_would_cost_and_how_well_it_would_do() -> N
     assert (estimates["ollama/small"].success or 1) < 0.8 < (estimates["gpu/medium"].success or 0)
 
 
+# --- chains ---------------------------------------------------------------------------------------------------------
+
+CHAINS = Rules(chains={Ability.TOOLS: ("claude/large", "gone/x", "ollama/small"), Ability.IMAGES: ("gpu/medium",)})
+
+
+def test_who_is_named_for_an_ability_stands_in_first_where_it_is_needed() -> None:
+    """An operator knows which of his models calls tools well; behind them all others still help."""
+    with_tools = routed(0.5, rules=CHAINS, request=chat("auto", Ability.TOOLS, input_bytes=400))
+    assert ids(with_tools) == ["gpu/medium", "claude/large", "ollama/small"]
+    assert why(with_tools)["claude/large"] == "in the chain for tools"
+    assert with_tools.candidates[0].reason == "cheapest that can do it"
+    other = paid("claude/other", complexity=(0.0, 1.0), price=price(1, 1))
+    both = Registry([SMALL, MEDIUM, other, LARGE, EMBEDDER])
+    made = routed(0.5, rules=CHAINS, request=chat("auto", Ability.TOOLS, input_bytes=400), registry=both)
+    assert ids(made) == ["gpu/medium", "claude/large", "ollama/small", "claude/other"]
+
+
+def test_chains_are_for_what_needs_the_ability_alone() -> None:
+    plain = ids(routed(0.5))
+    assert ids(routed(0.5, rules=CHAINS)) == plain == ["gpu/medium", "claude/large", "ollama/small"]
+    assert "in the chain for tools" not in why(routed(0.5, rules=CHAINS)).values()
+
+
+def test_a_chain_neither_hides_an_emergency_nor_puts_the_sick_in_front() -> None:
+    request = chat("auto", Ability.TOOLS, input_bytes=400)
+    signals = Signals(emergency=FAILURES, demoted=lambda each: "failing lately" if each.id == "ollama/small" else None)
+    made = routed(0.5, signals, replace(CHAINS, emergency=True), request)
+    assert ids(made) == ["gpu/medium", "claude/large", "ollama/small"]
+    assert why(made)["claude/large"] == f"emergency; {FAILURES}"
+    assert why(made)["ollama/small"] == "in the chain for tools; failing lately"
+    assert why(routed(0.5, rules=replace(CHAINS, emergency=True), request=request))["claude/large"].startswith("paid")
+
+
 # --- cloud ----------------------------------------------------------------------------------------------------------
 
 
@@ -87,6 +122,19 @@ def test_outside_an_emergency_hard_requests_stay_local() -> None:
     assert made.candidates[0].reason == "nearest to what it asks for"
     assert why(made)["claude/large"] == "paid upstreams wait for an emergency"
     assert made.trigger is None
+
+
+def test_paid_models_wait_in_the_order_in_which_an_emergency_would_try_them() -> None:
+    """A request that finds out by itself that its local models are gone must have somewhere to go."""
+    other = paid("claude/other", complexity=(0.0, 0.5), price=price(1_000_000, 5_000_000))
+    registry = Registry([*TIERS.cards, other])
+    hard, easy = (routed(score, rules=Rules(emergency=True), registry=registry).reserve for score in (0.9, 0.1))
+    assert [each.card.id for each in hard] == ["claude/large", "claude/other"]
+    assert [each.card.id for each in easy] == ["claude/other", "claude/large"]
+    assert all(each.estimate.cost_nano for each in hard)
+    assert routed(0.9, rules=Rules(emergency=True, fallback=False)).reserve == ()
+    assert routed(0.9, Signals(emergency=QUALITY), Rules(emergency=True)).reserve == ()
+    assert routed(0.9).reserve == ()
 
 
 def test_an_emergency_brings_the_paid_model_first_and_says_why() -> None:

@@ -42,6 +42,7 @@ NAMES = {
     "tierway_local_requests_total": set(),
     "tierway_quality": {"model", "upstream", "task"},
     "tierway_emergency_cloud_total": {"trigger"},
+    "tierway_emergency_cloud_share": set(),
     "tierway_classifier_seconds": set(),
     "tierway_plan_seconds": set(),
     "tierway_routing_score": set(),
