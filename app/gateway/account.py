@@ -57,7 +57,7 @@ class Account:
         return self.room is not None and (pieces > self.room[0] or size > self.room[1])
 
     def ends(self, attempt: Attempt, *, stands_in: bool, told: bool) -> None:
-        """The attempt that the hold was for is over, and is charged what it says. `told`: its tokens are not guessed."""
+        """The attempt that the hold was for is over, and is charged what it says. `told`: its tokens are no guess."""
         if (hold := self.hold) is not None:
             self.hold = self.room = None
             billed = attempt.tokens.prompt if told and attempt.tokens is not None else None

@@ -52,7 +52,7 @@ class BookCells(Protocol):
 class Admission:
     """`guarded` says whether budgets may refuse this request; `denied` hears of refusals: the scope, or what had no
     bound, and the limit. `cells` says as what an attempt is summed up. `calibration` lowers bounds to what prompts
-    really are; without it they are strict. `lower`: an answer may become shorter than asked for, to fit what is left."""
+    really are; without it they are strict. `lower`: an answer may become shorter than asked, to fit what is left."""
 
     ledger: Ledger
     budgets: Budgets
