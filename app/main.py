@@ -56,6 +56,7 @@ from app.gateway.routed import Basis, Routed
 from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
 from app.gateway.spending import Spending
+from app.gateway.standing import Standing
 from app.recall.embedder import load_embedder, wheel_folder
 from app.routing.defaults import with_defaults
 from app.routing.registry import Registry
@@ -68,6 +69,7 @@ from app.telemetry.lag import watch_lag
 from app.telemetry.logs import get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.telemetry.money_metrics import MoneyMetrics
+from app.telemetry.operation_metrics import OperationMetrics
 from app.telemetry.session_metrics import SessionMetrics
 from app.upstreams.health import Health
 from app.wire import chat, objects
@@ -197,7 +199,9 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         spending = Spending(
             basis, routed, MoneyMetrics(registry), lambda: [each.caller() for each in keys.ring.records]
         )
-        routing, readers = settings.routing, (*routed.readers, spending.costs.note, _request_log(settings))
+        operation = OperationMetrics(registry)
+        readers = (*routed.readers, spending.costs.note, operation.observe, _request_log(settings))
+        routing = settings.routing
         gateway = Gateway(
             routed.planning,
             Attempts(routed.health, routing.fallback.max_attempts, emergency=routed.local_watch.trigger_after),
@@ -221,6 +225,8 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         await stack.enter_async_context(broadcast.running())
         watchers.spawn(discovery.run(), "discovery")
         watchers.spawn(watch_lag(metrics.event_loop_lag.observe), "event loop lag")
+        standing = Standing(operation, store, lambda: discovery.found, lambda: gateway.registry, routed.success)
+        watchers.spawn(standing.run(), "standing")
         routers = [
             models_router(door, gateway, _state_of(discovery, routed.health)),
             health_router(_readiness(discovery, store), lambda: exposition(registry)),

@@ -120,7 +120,9 @@ class Metrics:
         self.requests = Children(
             counter("requests_total", "Finished requests.", "endpoint", "model", "upstream", "tier", "status")
         )
-        self.request_seconds = histogram("request_seconds", "From a request's first byte to its end.", _REQUEST)
+        self.request_seconds = Children(
+            histogram("request_seconds", "From a request's first byte to its end.", _REQUEST, "tier")
+        )
         self.first_token = Children(
             histogram(
                 "time_to_first_token_seconds",
@@ -228,7 +230,7 @@ class Metrics:
         model, upstream = self._model[record.model], self._upstream[record.upstream]
         tier = self._word[record.tier]
         self.requests[self._endpoint[record.endpoint], model, upstream, tier, str(record.status)].inc()
-        self.request_seconds.observe(record.seconds)
+        self.request_seconds[tier,].observe(record.seconds)
         self.overhead.observe(record.overhead_seconds)
         if record.model is not None:
             # What a reason says after its first clause is of the moment: seconds, states.

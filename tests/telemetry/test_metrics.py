@@ -22,7 +22,7 @@ from app.telemetry.metrics import Metrics, Names, exposition, forget_worker, new
 
 NAMES = {
     "tierway_requests_total": {"endpoint", "model", "upstream", "tier", "status"},
-    "tierway_request_seconds": set(),
+    "tierway_request_seconds": {"tier"},
     "tierway_time_to_first_token_seconds": {"model", "upstream"},
     "tierway_time_per_output_token_seconds": set(),
     "tierway_overhead_seconds": set(),
@@ -129,7 +129,7 @@ def test_a_request_is_counted_by_what_it_was() -> None:
     seen = Seen().observe()
     labels = {"endpoint": "chat.completions", "model": "ollama/rnj-1", "upstream": "ollama"}
     assert seen.value("requests_total", **labels, tier="simple", status="200") == 1
-    assert seen.value("request_seconds_sum") == 2.2
+    assert seen.value("request_seconds_sum", tier="simple") == 2.2
     assert seen.value("overhead_seconds_sum") == 0.0004
     decided = {"tier": "simple", "model": "ollama/rnj-1", "strategy": "cost", "reason": "cheapest"}
     assert seen.value("routing_decisions_total", **decided) == 1
