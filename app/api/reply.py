@@ -18,7 +18,7 @@ from app.api.headers import reply_headers, whole_headers
 from app.api.inbound import Headers, Inbound
 from app.core.caller import Caller
 from app.core.errors import ClientGone
-from app.core.events import Fault, Fold, Start
+from app.core.events import Fault, Fold, Start, Text
 from app.core.request import Request
 from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway
@@ -78,7 +78,10 @@ async def _stream(
             async for event in events:
                 if type(event) is Start:
                     await line.open(reply_headers(inbound, event.served, _ignored(event, request)))
-                if data := writer.write(event):
+                data = writer.write(event)
+                if type(event) is Text and event.more:
+                    line.hold(data)
+                elif data:
                     await line.write(data)
             await line.end(writer.end())
     except ClientGone:
@@ -101,12 +104,20 @@ class Line:
         self._time = asyncio.get_running_loop().time
         self._last = inbound.started
         self._writing = False
+        self._held: list[bytes] = []
 
     async def open(self, headers: Headers) -> None:
         if not self._inbound.answered:
             await self._inbound.begin(200, [*STREAM_HEADERS, *headers])
 
+    def hold(self, data: bytes) -> None:
+        """To leave with the next write, which follows at once."""
+        self._held.append(data)
+
     async def write(self, data: bytes, *, more: bool = True) -> None:
+        if self._held:
+            data = b"".join((*self._held, data))
+            self._held.clear()
         self._writing, self._last = True, self._time()
         await self._inbound.write(data, more=more)
         self._writing = False

@@ -46,7 +46,8 @@ class Start:
 @dataclass(slots=True)
 class Text:
     """A piece of the answer's text (`refusal`: of a refusal). `extra` holds delta fields of the dialect we do not
-    model (annotations, audio); `logprobs` is OpenAI's object, of this piece."""
+    model (annotations, audio); `logprobs` is OpenAI's object, of this piece. `more`: another piece came with the same
+    bytes and follows at once, so that both may leave together."""
 
     text: str
     choice: int = 0
@@ -54,6 +55,7 @@ class Text:
     logprobs: dict[str, Any] | None = None
     extra: dict[str, Any] | None = None
     raw: bytes | None = None
+    more: bool = False
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ cannot stream still answers a streamed request. `converse` is for answers that a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Final
 
 from app.core.card import Card
 from app.core.errors import BadReply, OutOfTime, TimedOut
-from app.core.events import Event, Start, is_content
+from app.core.events import CONTENT, Event, Start, Text, is_content
 from app.core.request import Request, Terms
 from app.upstreams.http import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Call, Clocks, Reply, Transport
 from app.wire.codec import Outgoing, UpstreamCodec
@@ -56,7 +57,7 @@ async def converse(
                 room -= len(data)
                 if room < 0:  # it will be held whole, and must fit
                     raise BadReply(f"The upstream's reply is larger than {REPLY_BYTES_MAX} bytes.")
-                for event in reader.feed(data):
+                for event in _together(reader.feed(data)):
                     if not committed:
                         committed = is_content(event)
                         reply.alarm.content(committed)
@@ -64,6 +65,14 @@ async def converse(
                     yield event
             for event in reader.end():
                 yield event
+
+
+def _together(events: list[Event]) -> list[Event]:
+    """The same; each piece of text knows whether another piece follows it at once."""
+    for event, following in itertools.pairwise(events):
+        if type(event) is Text:
+            event.more = isinstance(following, CONTENT)
+    return events
 
 
 async def fetch(

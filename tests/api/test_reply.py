@@ -50,6 +50,20 @@ async def test_a_stream_is_sent_as_it_comes() -> None:
     assert text(wire) == "Hello there" and events(wire)[-1] == "[DONE]"
 
 
+async def test_pieces_that_came_together_leave_together() -> None:
+    """A write for each costs more than all else that is done for it; and nothing may be left behind."""
+    pieces = [Text("Hel", more=True), Text("lo", more=True), Text(" there")]
+    wire, gateway = Wire(), Scripted(begin(), *pieces, Finish("stop"), usage())
+    await ask(gateway, wire)
+    assert text(wire) == "Hello there" and events(wire)[-1] == "[DONE]"
+
+
+async def test_what_waited_for_a_piece_that_never_came_is_not_lost() -> None:
+    wire, gateway = Wire(), Scripted(begin(), Text("Hel", more=True), Fault(Broken("cut")))
+    await ask(gateway, wire)
+    assert text(wire) == "Hel" and events(wire)[-1]["error"]["code"] == "upstream_failed"
+
+
 async def test_a_whole_answer_has_the_same_words() -> None:
     wire, gateway = Wire(), Scripted(*whole_answer())
     await ask(gateway, wire, stream=False, ignored=("seed",))

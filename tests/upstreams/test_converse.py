@@ -239,3 +239,13 @@ async def test_fetch_gives_status_headers_and_body(transport: Transport) -> None
         assert (status, headers["x-a"], body) == (200, "b", b"hello")
         with pytest.raises(BadReply, match="larger"):
             await fetch(transport, Call("GET", url, {}), CLOCKS, limit=4)
+
+
+async def test_pieces_of_one_read_know_of_each_other(transport: Transport) -> None:
+    """The last of them must not wait for one that nobody sent yet."""
+    pieces = b"".join(b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % n for n in range(3))
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    body = b"%x\r\n%b\r\n" % (len(pieces + end), pieces + end)
+    async with server(says(CHUNKED + body + b"0\r\n\r\n")) as url:
+        events = await answered(transport, url, asked())
+    assert [event.more for event in events if isinstance(event, Text)] == [True, True, False]

@@ -21,6 +21,7 @@ from app.wire.fields import parse
 from app.wire.sse import SseDecoder
 
 MAX_DEPTH: Final = 128
+CONTENT: Final = b'"content"'
 _CLOCK: Final = SystemClock()
 
 
@@ -74,6 +75,27 @@ def choice_index(value: Any, default: int, request: Request) -> int:
     raise BadReply("the index of a choice is not what it must be")
 
 
+Frame = tuple[bytes, bytes, int]
+"""What a chunk is before and after its text, and the index of its choice."""
+
+
+def is_verbatim(text: str) -> bool:
+    """Whether JSON writes it as it is: a string that goes on to the next quote."""
+    return text.isprintable() and '"' not in text and "\\" not in text
+
+
+def frame_of(payload: bytes, text: Text) -> Frame | None:
+    """What a plain chunk is around its text. Between the same bytes only text can stand, as long as it is verbatim."""
+    if payload.count(CONTENT) != 1 or not is_verbatim(text.text):
+        return None
+    before, _, rest = payload.partition(CONTENT)
+    opening, quote, rest = rest.partition(b'"')
+    written = text.text.encode()
+    if opening.strip() != b":" or not rest.startswith(written + b'"'):
+        return None
+    return before + CONTENT + opening + quote, rest[len(written) :], text.choice
+
+
 class ChatReader:
     """A failure after events of the same bytes is raised on the next call, so that those events are not lost."""
 
@@ -87,6 +109,7 @@ class ChatReader:
         self._usage: Usage | None = None
         self._done = False
         self._failed: GatewayError | None = None
+        self._frame: Frame | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         if self._failed is not None:
@@ -123,12 +146,29 @@ class ChatReader:
         if payload == b"[DONE]":
             self._done = True
             return
-        chunk = parse_object(payload)
-        text = self._plain(chunk, payload)
-        if text is not None:
-            events.append(text)
-        else:
-            self._chunk(chunk, events)
+        text = self._alike(payload)
+        if text is None:
+            chunk = parse_object(payload)
+            text = self._plain(chunk, payload)
+            if text is None:
+                self._chunk(chunk, events)
+                return
+            self._frame = frame_of(payload, text)
+        events.append(text)
+
+    def _alike(self, payload: bytes) -> Text | None:
+        """The event of a chunk that differs from the last plain one in its text alone, without parsing it again."""
+        if self._frame is None:
+            return None
+        before, after, index = self._frame
+        if not (payload.startswith(before) and payload.endswith(after)):
+            return None
+        piece = payload[len(before) : -len(after)]
+        try:
+            text = piece.decode()
+        except UnicodeDecodeError:
+            return None
+        return Text(text, index, raw=payload) if text and is_verbatim(text) else None
 
     def _plain(self, chunk: dict[str, Any], payload: bytes) -> Text | None:
         """The event of a chunk that holds a piece of text and nothing that needs another look."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from app.core.errors import (
 from app.core.events import Finish, Start, Text, Usage, fold
 from app.core.money import Tokens
 from app.wire import chat
+from app.wire.codec import Outgoing
 from tests.wire.chat_cases import ask, card, chunk, read
 
 HELLO = chunk({"role": "assistant", "content": ""}) + chunk({"content": "Hi"})
@@ -242,3 +244,49 @@ def test_no_stream_can_break_us(values: list[Any]) -> None:
         return
     assert isinstance(events[0], Start)
     assert any(isinstance(event, Finish) for event in events)
+
+
+@given(
+    st.lists(st.text(min_size=1), min_size=1, max_size=8), st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans()
+)
+def test_pieces_are_read_alike_whether_they_are_parsed_or_not(
+    texts: list[str], separators: tuple[str, str], escaped: bool
+) -> None:
+    """What is not parsed because it looks like the chunk before must say what a parser would say."""
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": card().name}
+    values = [{"role": "assistant", "content": ""}, *({"content": text} for text in texts)]
+    lines = [
+        json.dumps({**head, "choices": [{"index": 0, "delta": value}]}, ensure_ascii=escaped, separators=separators)
+        for value in values
+    ]
+    reader = chat.reader(ask(), card(), Outgoing(b"{}"))
+    try:
+        read_ = [event for line in lines for event in reader.feed(b"data: " + line.encode() + b"\n\n")]
+    except (UnicodeEncodeError, BadReply):
+        assert any(not text.isprintable() for text in texts)  # half a character, which is no JSON of ours
+        return
+    assert [event.text for event in read_ if isinstance(event, Text) and event.text] == texts
+    assert all(
+        orjson.loads(event.raw)["choices"][0]["delta"]["content"] == event.text
+        for event in read_
+        if isinstance(event, Text) and event.raw
+    )
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        '{"index":0,"delta":{"content":"a","content":"b"}}',
+        '{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}',
+        '{"index":0,"delta":{"content":"a\\"b"}}',
+        '{"index":0,"delta":{"content":"a","role":"x"}}',
+    ],
+)
+def test_what_only_begins_like_the_chunk_before_is_parsed(second: str) -> None:
+    first = '{"index":0,"delta":{"content":"x"}}'
+    lines = [f'{{"id":"c","choices":[{choice}]}}'.encode() for choice in (first, first, second)]
+    alone = chat.reader(ask(), card(), Outgoing(b"{}"))
+    expected = [each for line in (lines[0], lines[2]) for each in alone.feed(b"data: " + line + b"\n\n")][-1]
+    reader = chat.reader(ask(), card(), Outgoing(b"{}"))
+    found = [each for line in lines for each in reader.feed(b"data: " + line + b"\n\n")][-1]
+    assert found == expected
