@@ -19,7 +19,7 @@ from app.upstreams.converse import converse, fetch, streamed
 from app.upstreams.http import Call, Clocks, Transport
 from app.wire.codec import Outgoing, Reader
 from app.wire.lines import LineSplitter
-from tests.upstreams.sockets import Handler, hangs_after, says, server
+from tests.upstreams.sockets import CHUNKED, Handler, hangs_after, says, server
 
 CLOCKS = Clocks(first_token=5.0, idle=5.0, total=10.0)
 SOON = 0.1
