@@ -59,7 +59,7 @@ class Asking:
         self, said: str | list[dict[str, Any]] = "Hello", model: str = "auto", *, stream: bool = False, **more: Any
     ) -> Reply:
         """`more` are fields of the body, or headers of ours by their last words (`max_cost`, `session`), or a `key`."""
-        names = ("max_cost", "session", "strategy", "agent")
+        names = ("max_cost", "session_max_cost", "session", "strategy", "agent")
         headers = {f"x-tierway-{name.replace('_', '-')}": str(more.pop(name)) for name in names if name in more}
         if "key" in more:
             headers["authorization"] = f"Bearer {more.pop('key')}"

@@ -123,15 +123,16 @@ async def running(
     server.config.load()
     with logged() as log:
         task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
+        clients: list[AsyncOpenAI] = []
         try:
             while not server.started:
                 await asyncio.sleep(0.005)
                 assert not task.done(), "the gateway did not start"
-            service = Service(f"http://127.0.0.1:{listener.getsockname()[1]}", sims, announced[0], server, log)
-            yield service
-            for client in service.clients:
-                await client.close()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield Service(url, sims, announced[0], server, log, clients)
         finally:
+            for client in clients:
+                await client.close()
             server.should_exit = True
             await task
             listener.close()
