@@ -19,7 +19,7 @@ from app.upstreams.converse import converse, fetch, streamed
 from app.upstreams.http import Call, Clocks, Transport
 from app.wire.codec import Outgoing, Reader
 from app.wire.lines import LineSplitter
-from tests.upstreams.sockets import CHUNKED, Handler, hangs_after, says, server
+from tests.upstreams.sockets import Handler, hangs_after, says, server
 
 CLOCKS = Clocks(first_token=5.0, idle=5.0, total=10.0)
 SOON = 0.1
@@ -243,9 +243,6 @@ async def test_fetch_gives_status_headers_and_body(transport: Transport) -> None
 
 async def test_pieces_of_one_read_know_of_each_other(transport: Transport) -> None:
     """The last of them must not wait for one that nobody sent yet."""
-    pieces = b"".join(b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % n for n in range(3))
-    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
-    body = b"%x\r\n%b\r\n" % (len(pieces + end), pieces + end)
-    async with server(says(CHUNKED + body + b"0\r\n\r\n")) as url:
+    async with server(says(STREAM_HEAD + b"start\na\nb\nc\nfinish\n")) as url:
         events = await answered(transport, url, asked())
     assert [event.more for event in events if isinstance(event, Text)] == [True, True, False]
