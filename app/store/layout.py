@@ -28,6 +28,7 @@ TRIALS: Final = f"{TAG}:rollouts:trials"  # hash: name -> what its arms did late
 ROLLOUTS_SEEN: Final = f"{TAG}:rollouts-seen"  # hash: what gateways saw since one of them last looked
 ROLLOUTS_TURN: Final = f"{TAG}:rollouts-turn"  # there while one of them looks
 UPSTREAMS: Final = f"{TAG}:upstreams"  # hash: drains and resets by operators
+RUNTIME: Final = f"{TAG}:runtime"  # hash: number -> a version of what operators changed at run time
 BUDGETS: Final = f"{TAG}:budgets"  # hash: id -> a limit that was changed at run time
 AUDIT: Final = f"{TAG}:audit"  # list: what was changed, by whom and why, newest first
 EPOCH: Final = f"{TAG}:epoch"  # names the life of the counters: an emptied store has none
@@ -35,6 +36,8 @@ LEASES: Final = f"{TAG}:leases"  # zset: id of an open lease -> when it is due
 COSTS_TOTAL: Final = f"{TAG}:costs-total"  # hash: model and measure -> its sum since the beginning
 SESSIONS: Final = f"{TAG}:sessions"  # sorted set: which session expires when
 SESSIONS_BYTES: Final = f"{TAG}:sessions:bytes"  # hash: session -> its bytes, and # their sum
+STREAMS: Final = f"{TAG}:streams"  # sorted set: the events of which stream expire when
+STREAMS_BYTES: Final = f"{TAG}:streams:bytes"  # hash: stream -> bytes of its events, and # their sum
 
 CHANGES: Final = f"{TAG}:changes"  # a channel, not a key
 
@@ -67,10 +70,15 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "session": Partition(f"{TAG}:session", 3_650 * DAY),  # `sessions.ttl_days` at most
     "session-said": Partition(f"{TAG}:session-said", 3_650 * DAY),
     "sessions": Partition(SESSIONS, None),
+    "stream": Partition(f"{TAG}:stream", 3_600),  # who makes it, how far it is
+    "stream-chunks": Partition(f"{TAG}:stream-chunks", 300),  # its events
+    "stream-about": Partition(f"{TAG}:stream-about", DAY),  # what it came to
+    "streams": Partition(STREAMS, None),
     "rollouts": Partition(ROLLOUTS, None),
     "rollouts-seen": Partition(ROLLOUTS_SEEN, 60),
     "rollouts-turn": Partition(ROLLOUTS_TURN, 1),
     "upstreams": Partition(UPSTREAMS, None),
+    "runtime": Partition(RUNTIME, None),
     "budgets": Partition(BUDGETS, None),
     "budgets-known": Partition(f"{TAG}:budgets-known", 400 * DAY),  # which single counters the limits came to
     "budgets-alert": Partition(f"{TAG}:budgets-alert", 400 * DAY),  # an alert that was sent
