@@ -28,7 +28,7 @@ from app.store.scripts import Script
 
 Observer = Callable[[str, float], None]
 
-CALL_SECONDS: Final = 0.5
+CALL_SECONDS: Final = 0.4  # paid requests are refused within half a second
 OPEN_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 0.4  # how long a lost server may take to come back before calls fail at once
 FIRST_PAUSE: Final = 0.02
