@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import httptools
 
+from app.core.buffers import Buffers
 from app.core.errors import BadReply, Broken
 
-BUFFER_BYTES: Final = 65_536  # held for a reader; above it the socket is left alone
 HEAD_BYTES_MAX: Final = 65_536
-UNPACKED_BYTES: Final = 1_048_576  # what one piece of a compressed body becomes at most, before it is asked again
+UNPACKED_BYTES: Final = 16_384  # what one piece of a compressed body becomes at most, before it is asked again
 BODILESS: Final = frozenset({204, 304})
 GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
-class Connection(asyncio.Protocol):
-    """`idle_since` is when the last exchange was over, in loop seconds; None while one runs."""
+def _nobody_counts(change: int) -> None:
+    """What waits here shows nowhere."""
 
-    def __init__(self) -> None:
+
+class Connection(asyncio.Protocol):
+    """`idle_since` is when the last exchange was over, in loop seconds; None while one runs. `held` is told of bytes
+    that wait for a reader who does not keep up, and of their leaving."""
+
+    def __init__(self, buffers: Buffers | None = None, held: Callable[[int], None] = _nobody_counts) -> None:
+        self._most = (buffers or Buffers()).body
+        self._held = held
         self.status = 0
         self.headers: dict[str, str] = {}
         self.idle_since: float | None = None
@@ -36,7 +43,8 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = self._header_bytes = 0
-        self._head = self._whole = self._kept = self._closed = self._paused = False
+        self._paused_bytes = 0  # so many wait, and the socket is left alone
+        self._head = self._whole = self._kept = self._closed = False
         self._until_closed = False
         self._unpacker: Unpacker | None = None
 
@@ -82,6 +90,7 @@ class Connection(asyncio.Protocol):
                     self._unpacker.end()
                 return b""
             else:
+                self._resume()
                 await self._wait()
 
     def set_exception(self, error: BaseException) -> None:
@@ -93,17 +102,32 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """At once: what an upstream still has to say, nobody waits for."""
         self._closed = True
+        self._resume()
         if self._transport is not None:
             self._transport.abort()
 
     def _taken(self) -> bytes:
+        """All that waits. Whoever takes it may be long about it, so the socket is read again only once there is
+        nothing left to do, or nothing left to come."""
         piece = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         self._body_bytes = 0
-        if self._paused and self._transport is not None and not self._closed:
-            self._paused = False
-            self._transport.resume_reading()
+        if self._whole:
+            self._resume()
         return piece
+
+    def _pause(self) -> None:
+        if self._transport is not None:
+            self._paused_bytes = self._body_bytes
+            self._held(self._paused_bytes)
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused_bytes:
+            self._held(-self._paused_bytes)
+            self._paused_bytes = 0
+            if self._transport is not None and not self._closed:
+                self._transport.resume_reading()
 
     async def _wait(self) -> None:
         self._check()
@@ -129,6 +153,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if (bound := getattr(transport, "set_read_buffer_limits", None)) is not None:
+            bound(self._most)  # what TLS may leave undecrypted
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None or self.idle_since is not None or self._whole:
@@ -144,13 +170,13 @@ class Connection(asyncio.Protocol):
         if not self._head and self._head_bytes > HEAD_BYTES_MAX:
             self._fail(None)
             return
-        if self._body_bytes > BUFFER_BYTES and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._body_bytes > self._most and not self._paused_bytes:
+            self._pause()
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._resume()
         if self._head and self._until_closed and exc is None:
             self._whole = True
         elif not self._whole and self._error is None:

@@ -27,6 +27,8 @@ BASE_HEADERS: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
 }
+TOGETHER_MOST: Final = 64
+"""Pieces that leave in one write: more of them would wait for each other, and be held twice."""
 OUT_OF_TIME: Final = "The request's time is over."
 
 
@@ -42,7 +44,7 @@ async def converse(
 ) -> AsyncGenerator[Event, None]:
     """The events of one answer. Raises what the codec and the transport raise."""
     outgoing = codec.write_request(request, card)
-    call = Call("POST", url, {**BASE_HEADERS, **headers, **outgoing.headers}, outgoing.body)
+    call = Call("POST", url, {**BASE_HEADERS, **headers, **outgoing.headers}, outgoing.body, request.stream)
     with _within(request.terms, clocks, whole=not request.stream) as clocks:
         async with transport.send(call, clocks) as reply:
             if reply.status != 200:
@@ -69,9 +71,9 @@ async def converse(
 
 def _together(events: list[Event]) -> list[Event]:
     """The same; each piece of text knows whether another piece follows it at once."""
-    for event, following in itertools.pairwise(events):
+    for index, (event, following) in enumerate(itertools.pairwise(events), 1):
         if type(event) is Text:
-            event.more = isinstance(following, CONTENT)
+            event.more = isinstance(following, CONTENT) and index % TOGETHER_MOST != 0
     return events
 
 

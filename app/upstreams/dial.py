@@ -11,14 +11,13 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from app.core.errors import Refused
 from app.upstreams.connection import Connection
 
-RECEIVE_BUFFER_BYTES: Final = 131_072  # Linux doubles it
 HEAD_START_SECONDS: Final = 0.25  # that one address gets before the next is tried beside it
 PORTS: Final = {"http": 80, "https": 443}
 
@@ -59,17 +58,18 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-async def connect(target: Target) -> Connection:
-    """An open connection. Raises `Refused`; how long it may take is the caller's affair."""
+async def connect(target: Target, receive_bytes: int, make: Callable[[], Connection] = Connection) -> Connection:
+    """An open connection. The kernel is asked to receive that many bytes ahead. Raises `Refused`; how long it may take
+    is the caller's affair."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        made = await _first_to_accept(_interleaved(found))
+        made = await _first_to_accept(_interleaved(found), receive_bytes)
     except (OSError, UnicodeError) as error:
         raise Refused("The upstream accepts no connection.") from error
     try:
         _, connection = await loop.create_connection(
-            Connection,
+            make,
             sock=made,
             ssl=_tls() if target.secure else None,
             server_hostname=target.host if target.secure else None,
@@ -95,23 +95,23 @@ def _interleaved(found: Sequence[Address]) -> list[Address]:
     return [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
 
 
-async def _first_to_accept(addresses: Sequence[Address]) -> socket.socket:
+async def _first_to_accept(addresses: Sequence[Address], receive_bytes: int) -> socket.socket:
     """A socket connected to one of them: each gets a head start before the next is tried as well."""
     if not addresses:
         raise OSError("the name has no address")
     for address in addresses[:-1]:
         with contextlib.suppress(OSError):  # a timeout is one too
             async with asyncio.timeout(HEAD_START_SECONDS):
-                return await _connected(address)
-    return await _connected(addresses[-1])
+                return await _connected(address, receive_bytes)
+    return await _connected(addresses[-1], receive_bytes)
 
 
-async def _connected(address: Address) -> socket.socket:
+async def _connected(address: Address, receive_bytes: int) -> socket.socket:
     family, kind, protocol, _, where = address
     made = socket.socket(family, kind, protocol)
     try:
         made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         with contextlib.suppress(OSError):
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(made, where)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from app.core.buffers import Buffers
 from app.core.errors import BadReply, InternalError, Refused, TimedOut
 from app.upstreams.connection import Connection
 from app.upstreams.dial import Target, connect, target_of
@@ -37,12 +39,13 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request."""
+    """One HTTP request. `streams`: its reply is passed on as it comes, and comes no faster than it is taken."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    streams: bool = False
 
 
 class Reply(Protocol):
@@ -160,37 +163,48 @@ class HttpTransport:
     """The transport over our own connections: those that are kept are used again, the last one first.
 
     `keepalive` (seconds) stays below what servers keep idle connections for (uvicorn: 5), so that a request is not
-    sent into a connection that is just being closed.
+    sent into a connection that is just being closed. Streams have connections of their own, with `buffers` that bound
+    what one of them may hold.
     """
 
-    def __init__(self, *, connect_timeout: float, keepalive: float = 4.0) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        keepalive: float = 4.0,
+        buffers: Buffers | None = None,
+        make: Callable[[Buffers], Connection] = Connection,
+    ) -> None:
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
-        self._idle: dict[tuple[bool, str, int], list[Connection]] = {}
+        self._buffers = buffers or Buffers()
+        self._make = functools.partial(make, self._buffers)
+        self._idle: dict[tuple[bool, str, int, bool], list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     def send(self, call: Call, clocks: Clocks) -> HttpExchange:
         return HttpExchange(self, call, clocks)
 
-    async def taken(self, target: Target) -> Connection:
+    async def taken(self, target: Target, *, streams: bool) -> Connection:
         """A connection to there, kept or new."""
-        idle = self._idle.get(target.origin)
+        idle = self._idle.get((*target.origin, streams))
         while idle:
             connection = idle.pop()
             if connection.usable:
                 return connection
         try:
             async with asyncio.timeout(self._connect_timeout):
-                return await connect(target)
+                size = self._buffers.receive_socket(secure=target.secure, streams=streams)
+                return await connect(target, size, self._make)
         except TimeoutError as error:
             raise Refused("The upstream accepts no connection.") from error
 
-    def given_back(self, target: Target, connection: Connection) -> None:
+    def given_back(self, target: Target, connection: Connection, *, streams: bool) -> None:
         if not connection.reusable:
             connection.close()
             return
         connection.idle_since = asyncio.get_running_loop().time()
-        self._idle.setdefault(target.origin, []).append(connection)
+        self._idle.setdefault((*target.origin, streams), []).append(connection)
         if self._sweeper is None:
             self._sweep()
 
@@ -227,7 +241,7 @@ class HttpExchange:
 
     async def __aenter__(self) -> Reply:
         started = time.monotonic()
-        connection = self._connection = await self._transport.taken(self._target)
+        connection = self._connection = await self._transport.taken(self._target, streams=self._call.streams)
         alarm = self._alarm = Alarm(connection, self._clocks, started)
         try:
             connection.send(_written(self._call, self._target))
@@ -246,7 +260,7 @@ class HttpExchange:
         if self._alarm is not None:
             self._alarm.stop()
         if self._connection is not None:
-            self._transport.given_back(self._target, self._connection)
+            self._transport.given_back(self._target, self._connection, streams=self._call.streams)
 
 
 def _written(call: Call, target: Target) -> bytes:

@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.buffers import Buffers
 from app.core.errors import BadReply, Broken, GatewayError
-from app.upstreams.connection import BUFFER_BYTES, HEAD_BYTES_MAX, UNPACKED_BYTES, Connection
+from app.upstreams.connection import HEAD_BYTES_MAX, UNPACKED_BYTES, Connection
 
+MOST = Buffers().body
 HEAD = b"HTTP/1.1 200 OK\r\n"
 PLAIN = HEAD + b"content-length: 5\r\n\r\nhello"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
@@ -41,8 +44,8 @@ class Socket:
         self.aborted = True
 
 
-def connected() -> tuple[Connection, Any]:
-    connection, socket = Connection(), Socket()
+def connected(held: Callable[[int], None] = lambda change: None) -> tuple[Connection, Any]:
+    connection, socket = Connection(Buffers(), held), Socket()
     connection.connection_made(socket)  # type: ignore[arg-type]  # all of a transport that is used
     connection.send(b"GET / HTTP/1.1\r\n\r\n")
     return connection, socket
@@ -86,15 +89,51 @@ def test_no_bytes_whatever_break_the_gateway(noise: bytes) -> None:
 
 
 async def test_a_slow_reader_stops_the_socket_and_nobody_else() -> None:
-    """Otherwise one client that reads nothing would fill this machine's memory with its answer."""
-    connection, socket = connected()
-    connection.data_received(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * BUFFER_BYTES)
-    assert socket.reading
+    """Otherwise one client that reads nothing would fill this machine's memory with its answer. Nothing more is read
+    before all that was taken is dealt with."""
+    held: list[int] = []
+    connection, socket = connected(held.append)
+    connection.data_received(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * MOST)
+    assert socket.reading and held == []
     connection.data_received(b"x")
-    assert not socket.reading
+    assert not socket.reading and held == [MOST + 1]
     await connection.head()
-    assert len(await connection.more()) == BUFFER_BYTES + 1
-    assert socket.reading
+    assert len(await connection.more()) == MOST + 1
+    assert not socket.reading, "what was taken is still in somebody's hands"
+    more = asyncio.ensure_future(connection.more())
+    await asyncio.sleep(0)
+    assert socket.reading and held == [MOST + 1, -MOST - 1]
+    connection.data_received(b"y")
+    assert await more == b"y"
+
+
+async def test_the_last_of_a_reply_lets_the_socket_be_read_again() -> None:
+    """A kept connection that is not read would not be seen to close."""
+    held: list[int] = []
+    connection, socket = connected(held.append)
+    connection.data_received(HEAD + b"content-length: %d\r\n\r\n" % (MOST + 1) + b"x" * (MOST + 1))
+    assert not socket.reading
+    await connection.more()
+    assert socket.reading and connection.reusable and sum(held) == 0
+
+
+@pytest.mark.parametrize("by", ["us", "the server"])
+async def test_what_waits_is_counted_no_more_once_the_connection_is_gone(by: str) -> None:
+    held: list[int] = []
+    connection, _ = connected(held.append)
+    connection.data_received(HEAD + b"content-length: 1000000\r\n\r\n" + b"x" * (MOST + 1))
+    if by == "us":
+        connection.close()
+    connection.connection_lost(None)
+    assert held == [MOST + 1, -MOST - 1]
+
+
+def test_what_tls_leaves_undecrypted_is_bounded_too() -> None:
+    bounds: list[int] = []
+    socket: Any = Socket()
+    socket.set_read_buffer_limits = bounds.append
+    Connection().connection_made(socket)
+    assert bounds == [MOST]
 
 
 async def test_an_interim_reply_is_not_the_reply() -> None:

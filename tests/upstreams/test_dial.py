@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from app.core.errors import Refused
-from app.upstreams.dial import RECEIVE_BUFFER_BYTES, connect, target_of
+from app.upstreams.dial import connect, target_of
 from tests.upstreams.sockets import says, server
+
+SIZE = 32_768
 
 
 @pytest.mark.parametrize(
@@ -38,10 +40,10 @@ def test_what_is_no_url_of_ours_is_refused(url: str) -> None:
 
 async def test_the_kernel_holds_little_of_an_answer_nobody_reads() -> None:
     async with server(says(then="hang"), read_head=False) as url:
-        connection = await connect(target_of(url))
+        connection = await connect(target_of(url), SIZE)
         assert connection._transport is not None
         made = connection._transport.get_extra_info("socket")
-        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * RECEIVE_BUFFER_BYTES
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * SIZE
         connection.close()
 
 
@@ -59,7 +61,7 @@ async def test_a_dead_address_does_not_hide_a_live_one(monkeypatch: pytest.Monke
             return [dead, dead, live] if host == "two.test" else await usual(host, *rest, **more)
 
         monkeypatch.setattr(loop, "getaddrinfo", two)
-        (await connect(target_of(f"http://two.test:{port}/"))).close()
+        (await connect(target_of(f"http://two.test:{port}/"), SIZE)).close()
 
 
 async def test_a_name_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +70,14 @@ async def test_a_name_without_an_address_is_refused(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", none)
     with pytest.raises(Refused):
-        await connect(target_of("http://none.test/"))
+        await connect(target_of("http://none.test/"), SIZE)
 
 
 async def test_a_plain_server_is_no_secure_one() -> None:
     """Falling back to plain text would hand the key to whoever listens."""
     async with server(says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), read_head=False) as url:
         with pytest.raises(Refused):
-            await connect(target_of(url.replace("http", "https")))
+            await connect(target_of(url.replace("http", "https")), SIZE)
 
 
 async def test_who_stops_waiting_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +88,7 @@ async def test_who_stops_waiting_leaves_no_socket_behind(monkeypatch: pytest.Mon
         await asyncio.sleep(60)
 
     monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", hangs)
-    dialling = asyncio.ensure_future(connect(target_of("http://127.0.0.1:1/")))
+    dialling = asyncio.ensure_future(connect(target_of("http://127.0.0.1:1/"), SIZE))
     while not made:
         await asyncio.sleep(0)
     dialling.cancel()
