@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from app.core.money import Price
 from app.core.record import Attempt
 from app.core.request import EmbeddingRequest, Request
-from app.core.spending import CostCell, Lease, Rate, RateState, Seats
+from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
 from app.spend.bounds import Bound
 
 Asked = Request | EmbeddingRequest
@@ -21,13 +21,16 @@ class Cells(Protocol):
 
 
 class Hold(NamedTuple):
-    """What an attempt holds, and what it was reckoned from. `cells`: as what it is summed up once it is over."""
+    """What an attempt holds, and what it was reckoned from. `cells`: as what it is summed up once it is over.
+    `guarded`: without the store there is none. `lent`: the store knows of it; else it is booked afterwards."""
 
     lease: Lease
     bound: Bound
     price: Price
     cells: Cells
     calibrated: bool
+    guarded: bool = True
+    lent: bool = True
 
 
 class Owed(NamedTuple):
@@ -43,7 +46,8 @@ class Owed(NamedTuple):
 @dataclass(slots=True)
 class Account:
     """`entered`: rates and a seat were taken, once for all attempts. An answer has `room` until it may cost more than
-    is held for it: so many pieces, so many bytes; None is no end."""
+    is held for it: so many pieces, so many bytes; None is no end. `denied` is what kept the request out last: a scope
+    or a cause, and the limit."""
 
     entered: bool = False
     rates: tuple[Rate, ...] = ()
@@ -52,6 +56,12 @@ class Account:
     hold: Hold | None = None
     owed: list[Owed] = field(default_factory=list)
     room: tuple[int, int] | None = None
+    denied: tuple[str, Counter | None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is left to pay, to give back or to tell."""
+        return bool(self.hold or self.owed or self.rates or self.seats or self.denied)
 
     def outgrown(self, pieces: int, size: int) -> bool:
         return self.room is not None and (pieces > self.room[0] or size > self.room[1])

@@ -21,7 +21,7 @@ from app.core.caller import Caller
 from app.core.card import Card
 from app.core.clock import Clock
 from app.core.errors import BudgetExceeded, BudgetStoreUnavailable, StoreUnavailable, Unbounded
-from app.core.money import FREE, Price
+from app.core.money import FREE
 from app.core.record import Attempt
 from app.core.request import Request
 from app.core.spending import CostCell, Counter, Lease, Rate, Seats
@@ -31,7 +31,7 @@ from app.spend.bounds import Bound
 from app.spend.budgets import Budgets, exceeded
 from app.spend.calibration import Calibration
 from app.spend.ledger import Ledger
-from app.store.ledger import RELEASED, SETTLED, Admitted, Denied, Limited, NoSeat, WrongPeriod
+from app.store.ledger import RECORDED, RELEASED, SETTLED, Admitted, Denied, Limited, NoSeat, WrongPeriod
 from app.store.ledger import Admission as Answer
 
 TRIES: Final = 4
@@ -40,6 +40,9 @@ SLICE_TOKENS: Final = 1_024
 """What a stream whose caller named no limit holds at a time, where bounds are guesses anyway."""
 PIECE_BYTES: Final = 16
 """More than the bytes of a token in almost any text: an answer beyond that many has more tokens than were asked for."""
+PRICE, BOUND, STORE = "price", "bound", "store"
+"""What refuses a request, where that is no limit: an unknown price, no bound, a store that cannot be asked."""
+UNPRICED: Final = "The price of {0} is unknown, and so under a budget it is not asked. Set models.{0}.price."
 
 
 class BookCells(Protocol):
@@ -50,9 +53,10 @@ class BookCells(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """`guarded` says whether budgets may refuse this request; `denied` hears of refusals: the scope, or what had no
-    bound, and the limit. `cells` says as what an attempt is summed up. `calibration` lowers bounds to what prompts
-    really are; without it they are strict. `lower`: an answer may become shorter than asked, to fit what is left."""
+    """`guarded` says whether budgets may refuse this request; `denied` hears of each that was refused: the scope, or
+    what was missing, and the limit. `cells` says as what an attempt is summed up. `calibration` lowers bounds to what
+    prompts really are; without it they are strict. `lower`: an answer may become shorter than asked, to fit what is
+    left."""
 
     ledger: Ledger
     budgets: Budgets
@@ -68,32 +72,45 @@ class Admission:
     async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
         """The request as this model may get it. Raises `RateLimited`, `BudgetExceeded`, `BudgetStoreUnavailable`.
         `at_last`: nothing else is left to try, so a shorter answer is better than none."""
-        if account.owed:
-            await self.settle(account)  # what an earlier attempt holds may be what this one needs
+        await self.settle(account)  # what an earlier attempt holds may be what this one needs
+        try:
+            sent = await self._enter(account, caller, request, card, at_last)
+        except BudgetStoreUnavailable:
+            account.denied = STORE, None
+            raise
+        account.entered, account.denied = True, None
+        return sent
+
+    async def _enter(self, account: Account, caller: Caller, request: Asked, card: Card, at_last: bool) -> Asked:
         rates, seats = _limits(account, caller, request)
-        hold = self._hold(caller, request, card, int(self.clock.now() * 1_000))
-        account.hold = account.room = None
+        hold = self._hold(account, caller, request, card, int(self.clock.now() * 1_000))
         if hold is None and not rates and seats is None:
-            account.entered = True
             return request
+        denied: Denied | None = None
         for _ in range(TRIES):
-            match await self._ask(hold, rates, seats, _note(caller, request)):
-                case None:  # the store is away, and the model is free
-                    account.entered = True
-                    return request
+            answer, hold = await self._ask(hold, rates, seats, caller, request)
+            match answer:
+                case None:  # the store is away, and this needs none
+                    return self._held(account, request, hold)
                 case Admitted(rates=states):
-                    if not account.entered:
-                        account.entered, account.rates, account.seats, account.states = True, rates, seats, states
+                    if rates or seats is not None:
+                        account.rates, account.seats, account.states = rates, seats, states
                     return self._held(account, request, hold)
                 case WrongPeriod(now_ms=now_ms):
-                    hold = self._hold(caller, request, card, now_ms)
-                case Denied() as denied if hold is not None:
-                    hold = self._lowered(hold, denied, request, at_last)
-                case Limited() | NoSeat() as refused:
-                    raise limits.error_of(refused)
+                    hold = self._hold(account, caller, request, card, now_ms)
+                case Denied() if hold is not None:
+                    denied, lower = answer, self._lowered(hold, answer, request, at_last)
+                    if lower is None:
+                        break
+                    hold = lower
+                case Limited() | NoSeat():
+                    raise limits.error_of(answer)
                 case _:
                     break
-        raise BudgetStoreUnavailable("The store of budgets and this gateway do not agree.", retry_after=1)
+        if denied is None:
+            raise BudgetStoreUnavailable("The store of budgets and this gateway do not agree.", retry_after=1)
+        account.denied = denied.counter.scope, denied.counter
+        raise exceeded(*denied)
 
     async def extend(self, account: Account) -> bool:
         """Holds as much again for an answer that outgrew its hold, if that may be."""
@@ -109,42 +126,56 @@ class Admission:
         return True
 
     async def settle(self, account: Account) -> None:
-        """Pays what is owed. Never raises: what the store does not take waits in the ledger's outbox."""
+        """Pays what is owed. Never raises: what the store does not take waits in the ledger's outbox. Who is cancelled
+        meanwhile may begin anew, because a lease is settled once however often it is asked for."""
         while account.owed:
-            owed = account.owed.pop(0)
+            owed = account.owed[0]
             lease, bound = owed.hold.lease, owed.hold.bound
-            await self.ledger.settle(lease, owed.nano, SETTLED if owed.nano else RELEASED, owed.cells)
+            final = RECORDED if not owed.hold.lent else SETTLED if owed.nano else RELEASED
+            await self.ledger.settle(lease, owed.nano, final, owed.cells)
+            del account.owed[0]
             if self.calibration is not None and owed.billed is not None:
                 self.calibration.learn(lease.model, bound.strict_prompt, bound.prompt_tokens, owed.billed)
 
     async def leave(self, account: Account, tokens_used: int) -> None:
-        """The request is over: pays, and gives back its seat and the tokens it had asked for and did not use."""
+        """The request is over: pays, gives back its seat and the tokens it had asked for and did not use, and tells of
+        its refusal."""
+        if account.denied is not None:
+            self.denied(*account.denied)
         await self.settle(account)
+        if (hold := account.hold) is not None and hold.lent:  # a fault of ours lost the end of the attempt
+            await self.ledger.settle(hold.lease, hold.lease.held_nano, SETTLED)
         unused = limits.unused(account.rates, tokens_used)
         if unused or account.seats is not None:
             await self.ledger.hand_back(unused, account.seats)
 
     # --- what an attempt holds --------------------------------------------------------------------------------------
 
-    def _hold(self, caller: Caller, request: Asked, card: Card, now_ms: int) -> Hold | None:
+    def _hold(self, account: Account, caller: Caller, request: Asked, card: Card, now_ms: int) -> Hold | None:
         """None where nothing is to be held: a free model, or one whose price nobody knows and nobody limits."""
         if (price := card.price) == FREE:
             return None
         counters = self.budgets.counters(caller, request.terms, now_ms)
-        if limited := self.budgets.limited(counters):
-            if not self.guarded(request, caller):
-                counters, limited = tuple(counter._replace(limit_nano=None) for counter in counters), False
+        limited = self.budgets.limited(counters)
+        guarded = not limited or self.guarded(request, caller)
+        if not guarded:
+            counters, limited = tuple(counter._replace(limit_nano=None) for counter in counters), False
         if price is None:
-            if limited:
-                raise self._refusal("price", f"The price of {card.id} is unknown. Set models.{card.id}.price.")
-            return None
+            if not limited:
+                return None
+            account.denied = PRICE, None
+            raise BudgetExceeded(UNPRICED.format(card.id))
         try:
             bound = self._bound(request, card)
-        except Unbounded as error:
+        except Unbounded:
             if limited:
-                raise self._refusal("bound", error.message, error.param) from None
+                account.denied = BOUND, None
+                raise
             bound = bounds.bound(request, card, strict=False)
-        return self._made(bound, price, counters, caller, request, card)
+        book = functools.partial(self.cells, key_id=caller.key_id, tenant=caller.tenant, agent=request.terms.agent)
+        nano = bounds.hold_nano(bound, price)
+        lease = Lease(self._name(), request.terms.root_id, card.id, nano, counters, self.ledger.epoch)
+        return Hold(lease, bound, price, book, calibrated=self.calibration is not None, guarded=guarded)
 
     def _bound(self, request: Asked, card: Card) -> Bound:
         if self.calibration is None:
@@ -154,43 +185,36 @@ class Admission:
         fitted = self.calibration.fit(card.id, bound.prompt_tokens)
         return bound._replace(prompt_tokens=fitted, strict_prompt=bound.prompt_tokens, completion_tokens=slice_)
 
-    def _made(
-        self, bound: Bound, price: Price, counters: tuple[Counter, ...], caller: Caller, request: Asked, card: Card
-    ) -> Hold:
-        lease = Lease(
-            self._name(), request.terms.root_id, card.id, bounds.hold_nano(bound, price), counters, self.ledger.epoch
-        )
-        book = functools.partial(self.cells, key_id=caller.key_id, tenant=caller.tenant, agent=request.terms.agent)
-        return Hold(lease, bound, price, book, calibrated=self.calibration is not None)
-
     def _name(self) -> str:
         return f"{self._process}-{next(self._count)}"
 
-    def _refusal(self, cause: str, words: str, param: str | None = None) -> BudgetExceeded:
-        self.denied(cause, None)
-        return BudgetExceeded(f"{words} Under a budget only what has a bound is sent.", param=param)
-
-    def _lowered(self, hold: Hold, denied: Denied, request: Asked, at_last: bool) -> Hold:
-        """The hold for a shorter answer, which fits what is left. Raises `BudgetExceeded`."""
-        counter = denied.counter
-        left = (counter.limit_nano or 0) - denied.used_nano - denied.held_nano
-        may = at_last and isinstance(request, Request) and (self.lower or request.max_tokens is None)
-        bound = bounds.affordable(hold.bound, hold.price, left) if may else None
+    def _lowered(self, hold: Hold, denied: Denied, request: Asked, at_last: bool) -> Hold | None:
+        """The hold for a shorter answer, which fits what is left; None where there is none."""
+        if not (at_last and isinstance(request, Request) and (self.lower or request.max_tokens is None)):
+            return None
+        left = (denied.counter.limit_nano or 0) - denied.used_nano - denied.held_nano
+        bound = bounds.affordable(hold.bound, hold.price, left)
         if bound is None:
-            if at_last:
-                self.denied(counter.scope, counter)
-            raise exceeded(counter, denied.used_nano, denied.held_nano)
+            return None
         lease = replace(hold.lease, id=self._name(), held_nano=bounds.hold_nano(bound, hold.price))
         return hold._replace(lease=lease, bound=bound)
 
-    async def _ask(self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, note: bytes) -> Answer | None:
-        """What the store says; None where it is away and the model is free."""
-        if hold is not None:
-            return await self.ledger.admit(hold.lease, rates, seats, note)
+    async def _ask(
+        self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, caller: Caller, request: Asked
+    ) -> tuple[Answer | None, Hold | None]:
+        """What the store says, None where it is away and this needs none; and what is held then."""
+        if hold is not None and hold.lent:
+            try:
+                return await self.ledger.admit(hold.lease, rates, seats, _note(caller, request)), hold
+            except BudgetStoreUnavailable:
+                if hold.guarded:
+                    raise
+                # Under another name: what may have been admitted unheard is taken back under this one.
+                hold = hold._replace(lease=replace(hold.lease, id=self._name()), lent=False)
         try:
-            return await self.ledger.admit(None, rates, seats)
+            return await self.ledger.admit(None, rates, seats), hold
         except StoreUnavailable:
-            return None
+            return None, hold
 
     def _held(self, account: Account, request: Asked, hold: Hold | None) -> Asked:
         """The request as it may be sent, now that this is held for it: with the limit that was reckoned with."""
@@ -199,17 +223,14 @@ class Admission:
             return request
         room = hold.bound.completion_tokens
         account.room = (room, room * PIECE_BYTES)
-        return (
-            request
-            if request.max_tokens == hold.bound.max_tokens
-            else replace(request, max_tokens=hold.bound.max_tokens)
-        )
+        most = hold.bound.max_tokens
+        return request if request.max_tokens == most else replace(request, max_tokens=most)
 
 
 def _limits(account: Account, caller: Caller, request: Asked) -> tuple[tuple[Rate, ...], Seats | None]:
-    """What the caller's own limits ask for, once per request."""
+    """What the caller's own limits ask for, once per request; of what the gateway starts by itself nothing."""
     unlimited = caller.requests_per_minute is None and caller.tokens_per_minute is None and caller.concurrency is None
-    if account.entered or unlimited:
+    if account.entered or unlimited or request.terms.depth:
         return (), None
     guessed = isinstance(request, Request) and request.max_tokens is None
     rates = limits.rates_of(caller, *bounds.expected(request), guessed=guessed)

@@ -11,7 +11,18 @@ from app.core.money import Tokens, cost_nano
 from app.core.request import Request
 from app.core.tokens import estimate
 from app.gateway.exchange import Exchange
-from app.spend.charge import Ended, charge
+from app.spend.charge import Ended, charge, may_be_billed
+
+
+def settle_attempt(exchange: Exchange, error: BaseException | None) -> None:
+    """Notes what the attempt that has just ended came to, if it came to anything."""
+    if exchange.usage is None and exchange.first_content is None:
+        if exchange.account.hold is None:
+            return
+        if not may_be_billed(_ended(exchange, None, error)):
+            exchange.charge_nano = 0
+            return
+    settled_usage(exchange, error)
 
 
 def settled_usage(exchange: Exchange, error: BaseException | None = None) -> Usage:
@@ -35,7 +46,7 @@ def _charge(exchange: Exchange, usage: Usage, error: BaseException | None) -> in
     return None if card is None or card.price is None else cost_nano(usage.tokens, card.price)
 
 
-def _ended(exchange: Exchange, usage: Usage, error: BaseException | None) -> Ended:
+def _ended(exchange: Exchange, usage: Usage | None, error: BaseException | None) -> Ended:
     now = exchange.clock.monotonic()
     return Ended(
         error,

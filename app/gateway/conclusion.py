@@ -31,7 +31,7 @@ def _unknown(candidate: Candidate) -> bool:
 
 def conclusion(
     failures: Failures,
-    left: Collection[Candidate] = (),
+    left: Collection[object] = (),
     well: Callable[[Candidate], bool] = _unknown,
 ) -> GatewayError:
     """The error for the client, from everything that was tried, what was `left` untried, and who is `well` anyway."""

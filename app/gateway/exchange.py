@@ -8,7 +8,7 @@ from typing import Final
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
-from app.core.events import Finish, Usage
+from app.core.events import Event, Finish, Start, Usage, is_content
 from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
@@ -36,6 +36,7 @@ class Exchange:
         self.conversation: Conversation | None = None
         self.planned: Planned | None = None
         self.account = Account()
+        self.queued = 0.0  # seconds in the lines of upstreams
         self.sent = request  # as the current candidate gets it
         self.noticing = Noticing(request) if isinstance(request, Request) else None
         self.defaults: tuple[str, ...] = ()
@@ -69,7 +70,8 @@ class Exchange:
 
     def attempt_begins(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self.usage, self.prompt, self.priced = None, None, False
+        self.earlier_nano += self.charge_nano or 0
+        self.usage, self.prompt, self.priced, self.charge_nano = None, None, False, None
         self.attempt_started = self.read_at = self.clock.monotonic()
 
     def attempt_ends(self, error: BaseException | None, machine_seconds: float | None = None) -> None:
@@ -87,9 +89,20 @@ class Exchange:
         told = self.usage is not None and not self.usage.estimated
         self.account.ends(attempt, stands_in=self.stands_in_for is not None, told=told)
 
+    def begun_by(self, event: Event) -> bool:
+        """Whether the answer begins with this event of it; notes what is told before."""
+        if type(event) is Start:
+            self.prompt = event.prompt
+        return is_content(event)
+
     def waits(self, seconds: float) -> None:
         """Notes a pause between attempts, which is not the gateway's own work."""
         self._upstream_seconds += seconds
+
+    def queues(self, seconds: float) -> None:
+        """Notes a wait for a seat."""
+        self.queued += seconds
+        self.waits(seconds)
 
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
@@ -184,6 +197,7 @@ class Exchange:
             plan=plan,
             needs=self.request.needs,
             flags={} if self.planned is None else dict(self.planned.flags),
+            config_version=None if self.planned is None else self.planned.version or None,
         )
 
     def looked_back(self, record: Record) -> Record:

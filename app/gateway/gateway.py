@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import GatewayError
-from app.core.events import Event, Fault, is_content
+from app.core.events import Event, Fault
 from app.core.plan import Candidate
 from app.core.request import EmbeddingRequest, Request
 from app.core.upstream import Upstream
-from app.gateway.attempts import Attempts, Enter
+from app.gateway.attempts import Attempts
 from app.gateway.charging import settled_usage
 from app.gateway.embeddings import Embedded, after, commits, replies, usage_of
 from app.gateway.exchange import Exchange, refusal
@@ -26,6 +26,7 @@ from app.gateway.relay import relay
 from app.gateway.settle import Settlement
 from app.gateway.shadow import Tap
 from app.gateway.stages import Admit, Converse, Planner, Prepare, Repeat, as_it_came, everyone, never_again, unkept
+from app.gateway.turns import Enter
 from app.routing.registry import Registry
 
 
@@ -67,7 +68,7 @@ class Gateway:
 
             def ask() -> AsyncGenerator[Event, None]:
                 stream = functools.partial(self._stream, exchange=exchange)
-                return self._attempts.walk(exchange, self._door(exchange), stream, is_content, Fault)
+                return self._attempts.walk(exchange, self._door(exchange), stream, exchange.begun_by, Fault)
 
             walk = ask() if conversation is None else conversation.walk(ask, planned.plan)
             answer = relay(exchange, walk, self._admit.extend)
@@ -123,7 +124,7 @@ class Gateway:
         """An answer went well: its conversation is remembered, and its shadow may begin."""
         if exchange.error is None and exchange.candidate is not None:
             self._planner.answered(planned, exchange.candidate.card.id)
-            if tap is not None:
+            if tap is not None and exchange.stopped is None:
                 tap.close()
 
     @contextlib.contextmanager

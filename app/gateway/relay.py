@@ -5,7 +5,7 @@ Usage is always the last event a caller sees: what the upstream said, or an esti
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.gateway.account import Account
@@ -15,7 +15,7 @@ from app.gateway.exchange import Exchange
 Extend = Callable[[Account], Awaitable[bool]]
 
 
-async def relay(exchange: Exchange, events: AsyncIterator[Event], extend: Extend) -> AsyncGenerator[Event, None]:
+async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend: Extend) -> AsyncGenerator[Event, None]:
     """The same events, with `Start.served` and the price of `Usage` filled in. The first of them comes with the first
     content: an attempt holds back what is before it. An answer that outgrows what was held for it, and may not have
     more, ends here as one that reached its length."""
@@ -28,15 +28,18 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event], extend: Extend
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
                 exchange.out_bytes += size(piece)
-                exchange.out_pieces += 1
+                exchange.out_pieces += bool(piece)
                 exchange.read_at = exchange.clock.monotonic()
                 if account.outgrown(exchange.out_pieces, exchange.out_bytes) and not await extend(account):
-                    for finish in exchange.stop():
-                        yield finish
+                    ends = exchange.stop()
+                    await events.aclose()  # at once: whoever reads slowly must not pay for what goes on meanwhile
+                    for end in ends:
+                        yield end
                     break
             case Start():
-                exchange.prompt = event.prompt
                 event.served = exchange.served()
+                if event.body is not None:
+                    account.room = None  # all of it is here, and paid for
             case Finish():
                 exchange.finished(event)
             case Usage():

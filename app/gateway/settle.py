@@ -1,22 +1,23 @@
 """What happens once a request is over: exactly one Record, handed to every reader.
 
 It runs in a tracked task of its own, so that neither a client that leaves nor a shutdown loses it. A reader that fails
-does not keep the others from theirs.
+does not keep the others from theirs. What the request owes is paid in another: no reader waits for the store, and no
+fault in a record keeps money held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from app.core.errors import ClientGone, GatewayError, InternalError
 from app.core.record import Record
 from app.core.tasks import ErrorHandler, TaskOwner
 from app.gateway.account import Account
-from app.gateway.charging import settled_usage
 from app.gateway.exchange import Exchange
 
 Reader = Callable[[Record], None]
-Leave = Callable[[Account, int], Awaitable[None]]
+Leave = Callable[[Account, int], Coroutine[Any, Any, None]]
 
 
 async def _owing_nothing(account: Account, tokens_used: int) -> None:
@@ -39,8 +40,9 @@ class Settlement:
         closed generator)."""
         if error is not None:
             exchange.error = _as_error(error)
-        if exchange.usage is not None or exchange.first_content is not None:
-            settled_usage(exchange)  # again, if the answer came that far: what was used is billed however it ended
+        if exchange.account.is_open:
+            used = 0 if exchange.usage is None else exchange.usage.tokens.total
+            self._tasks.spawn(self._leave(exchange.account, used), f"pay {exchange.request.id}")
         self.tell(exchange.record(), exchange)
 
     def tell(self, record: Record, exchange: Exchange | None = None) -> None:
@@ -48,8 +50,6 @@ class Settlement:
         self._tasks.spawn(self._settle(record, exchange), f"settle {record.request_id}")
 
     async def _settle(self, record: Record, exchange: Exchange | None) -> None:
-        if exchange is not None:
-            await self._leave(exchange.account, 0 if record.tokens is None else record.tokens.total)
         try:
             record = record if exchange is None else exchange.looked_back(record)
         except Exception as error:  # noqa: BLE001 - what is learnt is not worth a record

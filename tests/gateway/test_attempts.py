@@ -183,12 +183,16 @@ async def test_there_are_only_so_many_attempts(most: int) -> None:
     run.is_accounted_for()
 
 
+async def anybody(candidate: Candidate, at_last: bool) -> None:
+    """Lets the request go anywhere."""
+
+
 async def test_three_attempts_is_what_nobody_has_to_say() -> None:
     clock = ManualClock()
     exchange = exchange_of(A, B, C, D, clock=clock)
     scripts = Script([Refused("no")])
     with pytest.raises(UpstreamFailed):
-        async for _ in Attempts(Told(clock)).walk(exchange, lambda candidate: scripts.play(), is_content, Fault):
+        async for _ in Attempts(Told(clock)).walk(exchange, anybody, lambda each: scripts.play(), is_content, Fault):
             pass
     assert scripts.opened == 3
 

@@ -20,7 +20,7 @@ from app.core.errors import (
     Throttled,
     UpstreamFailed,
 )
-from app.core.events import Text, Usage
+from app.core.events import Finish, Start, Text, Usage
 from app.core.messages import Message, TextPart
 from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
@@ -30,7 +30,7 @@ from app.gateway.exchange import DEADLINE_SECONDS, Exchange, refusal
 from app.gateway.planning import Planned
 from app.gateway.reading import UNREAD, Read
 from tests.core.nouns import card, chat, embedding, paid, terms
-from tests.gateway.fakes import exchange_of, move
+from tests.gateway.fakes import exchange_of, move, planned
 
 QWEN, OPUS, BACKUP = card("gpu/qwen"), paid("claude/opus"), card("gpu/backup")
 
@@ -40,7 +40,8 @@ def attempt(exchange: Exchange, place: int, error: BaseException | None, seconds
     assert exchange.plan is not None
     exchange.attempt_begins(exchange.plan.candidates[place])
     move(exchange, seconds)
-    return exchange.attempt_ends(error)
+    exchange.attempt_ends(error)
+    return exchange.attempts[-1]
 
 
 # --- attempts -------------------------------------------------------------------------------------------------------
@@ -176,9 +177,12 @@ def test_a_record_holds_everything_the_request_was() -> None:
     exchange.planned = Planned(made, flags={"LOCAL_MODELS": True})
     attempt(exchange, 0, Broken("reset"), 1.0)
     exchange.first_content = exchange.started + 1.5
-    attempt(exchange, 1, None, 1.0)
+    exchange.attempt_begins(made.candidates[1])
+    move(exchange, 1.0)
+    exchange.usage = Usage(Tokens(10, 5), estimated=True, truncated=True)
+    exchange.charge_nano = 20
+    exchange.attempt_ends(None)
     exchange.finish = "stop"
-    exchange.usage = Usage(Tokens(10, 5), estimated=True, truncated=True, cost_nano=20)
     expected = {
         "request_id": "req-2",
         "parent_id": "req-1",
@@ -219,9 +223,46 @@ def test_a_record_holds_everything_the_request_was() -> None:
         "ask": None,
         "consent": "training",
         "retention_days": 30,
+        "needs": chat().needs,
+        "config_version": None,
     }
     record = exchange.record()
     assert {field.name: getattr(record, field.name) for field in fields(Record)} == expected
+
+
+def test_what_earlier_attempts_were_charged_is_in_the_sum_once() -> None:
+    """A failed attempt that was billed is part of what the answer cost; a free one after it costs nothing more."""
+    exchange = exchange_of(OPUS, QWEN, BACKUP)
+    for candidate, nano in zip(planned(OPUS, QWEN, BACKUP).candidates, (30, None, 5), strict=True):
+        exchange.attempt_begins(candidate)
+        exchange.charge_nano = nano
+        exchange.attempt_ends(Broken("reset") if nano != 5 else None)
+    assert [each.cost_nano for each in exchange.attempts] == [30, None, 5]
+    assert (exchange.earlier_nano, exchange.record().cost_nano) == (30, 35)
+
+
+@pytest.mark.parametrize(("n", "ended", "left"), [(1, (), [0]), (3, (1,), [0, 2]), (1, (0,), [])])
+def test_an_answer_that_may_cost_no_more_ends_every_choice_that_runs(
+    n: int, ended: tuple[int, ...], left: list[int]
+) -> None:
+    """Clients wait for the end of each; and a choice that is over has its own."""
+    exchange = exchange_of(OPUS, request=chat(n=n))
+    for choice in ended:
+        exchange.finished(Finish("stop", choice))
+    assert exchange.stop() == [Finish("length", choice) for choice in left]
+    assert (exchange.stopped, exchange.finish) == ("budget", "length")
+    attempt(exchange, 0, GeneratorExit())
+    assert (exchange.attempts[0].outcome, exchange.attempts[0].blame) == ("stopped", None)
+
+
+def test_an_attempt_remembers_what_was_told_before_the_answer_began() -> None:
+    """Of an answer that breaks off before its first word, the prompt was read, and is billed."""
+    exchange = exchange_of(OPUS)
+    assert not exchange.begun_by(Start("c", "m", 0, "messages", prompt=Tokens(7)))
+    assert exchange.prompt == Tokens(7)
+    assert exchange.begun_by(Text("a")) and exchange.prompt == Tokens(7)
+    exchange.attempt_begins(Candidate(OPUS, "again"))
+    assert exchange.prompt is None
 
 
 def test_a_request_without_a_plan_has_a_record_all_the_same() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,9 @@ from app.core.errors import Broken
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.core.money import Price, Tokens
 from app.core.record import Served
+from app.gateway.account import Account
 from app.gateway.exchange import Exchange
-from app.gateway.relay import relay, settled_usage, size
+from app.gateway.relay import relay, size
 from tests.core.nouns import card, chat, paid
 from tests.gateway.fakes import exchange_of, move, start
 
@@ -30,12 +32,40 @@ def begun(card: Card = PRICED, input_bytes: int = 0) -> Exchange:
     return exchange
 
 
-async def relayed(exchange: Exchange, events: Sequence[Event]) -> list[Event]:
-    async def upstream() -> AsyncIterator[Event]:
-        for event in events:
-            yield event
+class Answering:
+    """Plays an answer, allows so many extensions of it, and notes whether it was closed early."""
 
-    return [event async for event in relay(exchange, upstream())]
+    def __init__(self, exchange: Exchange, events: Sequence[Event], extensions: int = 0, by: int = 1) -> None:
+        self.exchange = exchange
+        self.events = events
+        self.extensions = extensions
+        self.by = by
+        self.asked = 0
+        self.closed_after: int | None = None
+
+    async def play(self) -> AsyncGenerator[Event, None]:
+        for place, event in enumerate(self.events):
+            try:
+                yield event
+            except GeneratorExit:
+                self.closed_after = place + 1
+                raise
+
+    async def extend(self, account: Account) -> bool:
+        await asyncio.sleep(0)
+        self.asked += 1
+        if self.asked > self.extensions:
+            return False
+        assert account.room is not None
+        account.room = (account.room[0] + self.by, account.room[1] + 100)
+        return True
+
+    async def relayed(self) -> list[Event]:
+        return [event async for event in relay(self.exchange, self.play(), self.extend)]
+
+
+async def relayed(exchange: Exchange, events: Sequence[Event]) -> list[Event]:
+    return await Answering(exchange, events).relayed()
 
 
 async def test_the_start_says_who_serves() -> None:
@@ -101,7 +131,7 @@ async def test_the_first_content_and_the_finish_are_noted() -> None:
     """The time to the first token is what users feel. What was held back before it comes at the same moment."""
     exchange = begun()
 
-    async def upstream() -> AsyncIterator[Event]:
+    async def upstream() -> AsyncGenerator[Event, None]:
         move(exchange, 2.0)
         yield start()
         yield Reasoning("hm")
@@ -109,20 +139,65 @@ async def test_the_first_content_and_the_finish_are_noted() -> None:
         yield Text("a")
         yield Finish("length")
 
-    async for _ in relay(exchange, upstream()):
+    async for _ in relay(exchange, upstream(), Answering(exchange, ()).extend):
         pass
     assert exchange.first_content == exchange.started + 2.0
     assert exchange.finish == "length"
 
 
-async def test_an_exchange_without_a_candidate_has_no_price() -> None:
-    exchange = exchange_of(request=chat(input_bytes=8))
-    assert settled_usage(exchange) == Usage(Tokens(prompt=2), estimated=True)
+# --- an answer that outgrows what is held for it ----------------------------------------------------------------------
+
+PIECES: list[Event] = [
+    start(),
+    Text("a"),
+    Reasoning("b"),
+    ToolCall(0, "c"),
+    Text("d"),
+    Finish("stop"),
+    Usage(Tokens(1, 4)),
+]
 
 
-async def test_settling_again_changes_nothing() -> None:
-    """It happens once when the answer ends, and once when the request is closed."""
+async def test_an_answer_goes_on_as_long_as_more_may_be_held() -> None:
     exchange = begun()
-    exchange.usage = Usage(Tokens(10, 5))
-    assert settled_usage(exchange) is settled_usage(exchange)
-    assert exchange.usage == Usage(Tokens(10, 5), cost_nano=20)
+    exchange.account.room = (1, 100)
+    answering = Answering(exchange, PIECES, extensions=3)
+    assert (await answering.relayed())[:-1] == PIECES[:-1]
+    assert answering.asked == 3 and exchange.stopped is None
+
+
+async def test_an_answer_that_may_cost_no_more_ends_as_one_that_is_long_enough() -> None:
+    """The upstream stops at that moment, not when the client has read the rest; and the last word says why."""
+    exchange = begun()
+    exchange.account.room = (1, 100)
+    answering = Answering(exchange, PIECES, extensions=1)
+    *before, finish, usage = await answering.relayed()
+    assert before == PIECES[:3] and finish == Finish("length")
+    assert isinstance(usage, Usage) and usage.stopped == "budget" and usage.estimated
+    assert answering.closed_after == 4
+    assert (exchange.stopped, exchange.finish, exchange.error) == ("budget", "length", None)
+
+
+async def test_large_pieces_outgrow_a_hold_by_their_bytes() -> None:
+    exchange = begun()
+    exchange.account.room = (10, 8)
+    events = await relayed(exchange, [start(), Text("12345678"), Text("9"), Finish("stop")])
+    assert events[1:3] == [Text("12345678"), Finish("length")]
+
+
+async def test_what_holds_no_text_is_no_piece() -> None:
+    """Signatures, annotations and empty first deltas cost nothing: a request for one token gets it."""
+    exchange = begun()
+    exchange.account.room = (1, 100)
+    quiet: list[Event] = [start(), Text(""), Reasoning("", signature="s"), ToolCall(0, "", "id", "f"), Text("a")]
+    assert (await relayed(exchange, [*quiet, Finish("stop")]))[:-1] == [*quiet, Finish("stop")]
+
+
+async def test_an_answer_that_came_whole_is_not_cut() -> None:
+    """It is paid for, and its upstream's own words of usage come after it."""
+    exchange = begun()
+    exchange.account.room = (1, 1)
+    whole = Start("c", "m", 1, "chat", body={"choices": []})
+    answering = Answering(exchange, [whole, Text("long enough"), Finish("stop"), Usage(Tokens(2, 3))])
+    events = await answering.relayed()
+    assert events[-1] == Usage(Tokens(2, 3), cost_nano=8) and answering.asked == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,10 @@ from app.core.events import Text, Usage
 from app.core.money import Price, Tokens
 from app.core.outcome import Noticed
 from app.core.record import Record
+from app.core.spending import Seats
 from app.core.tasks import TaskOwner
+from app.gateway.account import Account
+from app.gateway.charging import settle_attempt
 from app.gateway.exchange import Exchange
 from app.gateway.noticing import Noticing
 from app.gateway.settle import Settlement
@@ -29,10 +33,18 @@ class Office:
         self.records: list[Record] = []
         self.errors: list[tuple[str, BaseException]] = []
         self.tasks = TaskOwner(self._on_error)
-        self.settlement = Settlement((*more, self.records.append), self.tasks, self._on_error)
+        self.left: list[tuple[Account, int]] = []
+        self.leaving: BaseException | None = None
+        self.settlement = Settlement((*more, self.records.append), self.tasks, self._on_error, self._leave)
 
     def _on_error(self, where: str, error: BaseException) -> None:
         self.errors.append((where, error))
+
+    async def _leave(self, account: Account, tokens_used: int) -> None:
+        await asyncio.sleep(0)
+        self.left.append((account, tokens_used))
+        if self.leaving is not None:
+            raise self.leaving
 
     async def close(self, exchange: Exchange, error: BaseException | None = None) -> Record:
         self.settlement.close(exchange, error)
@@ -120,7 +132,7 @@ async def test_what_ended_a_request_early_is_said_in_our_own_words(
 
 async def test_what_was_used_before_the_client_left_is_estimated_and_priced() -> None:
     """The upstream bills it; a budget that did not count it would be passed."""
-    record = await Office().close(under_way(), GeneratorExit())
+    record = await Office().close(ended(under_way(), GeneratorExit()), GeneratorExit())
     assert (record.tokens, record.usage_estimated, record.cost_nano) == (Tokens(10, 5), True, 20)
 
 
@@ -128,9 +140,47 @@ async def test_a_usage_that_was_told_before_the_end_is_priced_too() -> None:
     """The client may leave between the upstream's last word and ours."""
     exchange = under_way()
     exchange.usage = Usage(Tokens(1_000, 500), truncated=True)
-    record = await Office().close(exchange, GeneratorExit())
+    record = await Office().close(ended(exchange, GeneratorExit()), GeneratorExit())
     assert (record.tokens, record.usage_estimated, record.cost_nano) == (Tokens(1_000, 500), False, 2_000)
     assert record.truncated
+
+
+def ended(exchange: Exchange, error: BaseException | None = None) -> Exchange:
+    """Its attempt is over."""
+    settle_attempt(exchange, error)
+    exchange.attempt_ends(error)
+    return exchange
+
+
+async def test_who_was_given_nothing_leaves_nothing() -> None:
+    """A request without limits costs the store nothing, also when it was refused before anybody was asked."""
+    office = Office()
+    await office.close(under_way())
+    await office.close(exchange_of(), ModelNotFound("none"))
+    assert office.left == []
+
+
+@pytest.mark.parametrize(("used", "tokens"), [(None, 0), (Usage(Tokens(10, 5)), 15)])
+async def test_what_a_request_was_given_it_gives_back(used: Usage | None, tokens: int) -> None:
+    """Also when it was refused before any attempt: a key with one seat would be locked out."""
+    office, exchange = Office(), exchange_of(OPUS)
+    exchange.account.seats = Seats("seats", 1, "me")
+    exchange.usage = used
+    await office.close(exchange, Broken("reset"))
+    assert office.left == [(exchange.account, tokens)]
+
+
+async def test_a_fault_in_paying_takes_no_record_and_a_fault_in_a_record_keeps_no_money() -> None:
+    office, exchange = Office(), exchange_of(OPUS)
+    exchange.account.denied = ("store", None)
+    office.leaving = ValueError("broken")
+    assert (await office.close(exchange)).request_id == "req-1"
+    assert [(where, type(error)) for where, error in office.errors] == [("pay req-1", ValueError)]
+    exchange.request = replace(exchange.request, terms=replace(exchange.request.terms, trace_parent="nonsense"))
+    with pytest.raises(IndexError):
+        office.settlement.close(exchange, None)
+    await office.tasks.drain(1.0)
+    assert len(office.left) == 2 and len(office.records) == 1
 
 
 async def test_nothing_used_is_nothing_estimated() -> None:

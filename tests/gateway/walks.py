@@ -27,6 +27,8 @@ class Walk:
     max_attempts: int = 3
     trigger: str | None = None
     exchange: Exchange = field(init=False)
+    denials: dict[str, list[GatewayError | None]] = field(default_factory=dict)
+    entered: list[tuple[str, bool]] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     seen: list[Event] = field(default_factory=list)
 
@@ -54,7 +56,16 @@ class Walk:
         return self.script(candidate.card).play()
 
     def items(self) -> AsyncGenerator[Event, None]:
-        return self.attempts.walk(self.exchange, self.open, is_content, Fault)
+        return self.attempts.walk(self.exchange, self.enter, self.open, is_content, Fault)
+
+    async def enter(self, candidate: Candidate, at_last: bool) -> None:
+        """What `denials` has for this model, one for each time it is asked; the last one stays."""
+        self.entered.append((candidate.card.id, at_last))
+        await asyncio.sleep(0)
+        denials = self.denials.get(candidate.card.id, [None])
+        denial = denials.pop(0) if len(denials) > 1 else denials[0]
+        if denial is not None:
+            raise denial
 
     async def run(self) -> list[Event]:
         async for event in self.items():
