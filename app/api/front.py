@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from app.api.errors import WriteError, send_error, shown
 from app.api.inbound import Inbound, Receive, Scope, Send
-from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Overloaded
+from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Shed
 from app.core.tasks import ErrorHandler
+
+FEW: Final = 0.05
+"""This share of the limit is served in any case: so few requests are not what is too much."""
 
 Endpoint = Callable[[Inbound], Awaitable[None]]
 Refused = Callable[[str, str, GatewayError, float], None]
@@ -30,9 +34,10 @@ class TokenPath:
 
 
 class Front:
-    """`in_flight_limit` requests at a time are served on the token paths, the rest is refused before its body is read.
-    `on_error` is told of faults of ours; `watch` of the number in flight whenever it changes; `refused` of what was
-    answered with an error before the gateway ever had it: the path's name, the request's id, the error, seconds."""
+    """`in_flight_limit` requests at a time are served on the token paths, the rest is refused before its body is read;
+    and while `pressure` names a cause, all beyond a few. `shed` is told each cause, `on_error` of faults of ours,
+    `watch` of the number in flight whenever it changes; `refused` of what was answered with an error before the gateway
+    ever had it: the path's name, the request's id, the error, seconds."""
 
     def __init__(
         self,
@@ -43,6 +48,8 @@ class Front:
         on_error: ErrorHandler,
         watch: Callable[[int], None],
         refused: Refused = lambda name, request_id, error, seconds: None,
+        pressure: Callable[[], str | None] = lambda: None,
+        shed: Callable[[str], None] = lambda cause: None,
     ) -> None:
         self._paths = dict(paths)
         self._rest = rest
@@ -50,6 +57,8 @@ class Front:
         self._on_error = on_error
         self._watch = watch
         self._refused = refused
+        self._pressure = pressure
+        self._shed = shed
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,8 +77,9 @@ class Front:
         try:
             if inbound.scope["method"] != "POST":
                 raise MethodNotAllowed(f"{inbound.scope['path']} takes POST requests.")
-            if self.in_flight > self._limit:
-                raise Overloaded("The gateway has as many requests in flight as it takes.", retry_after=1)
+            if (cause := self._too_much()) is not None:
+                self._shed(cause)
+                raise Shed("The gateway has as many requests in flight as it takes.", cause=cause)
             await path.endpoint(inbound)
         except ClientGone:
             pass
@@ -82,6 +92,11 @@ class Front:
                 self._refused(path.name, inbound.request_id, seen, seconds)
             if not inbound.answered:
                 await send_error(inbound, seen, path.write_error)
+
+    def _too_much(self) -> str | None:
+        if self.in_flight > self._limit:
+            return "in_flight"
+        return self._pressure() if self.in_flight > self._limit * FEW else None
 
     def _count(self, change: int) -> None:
         self.in_flight += change

@@ -117,6 +117,7 @@ def _make(
         api_key=secret[0] if secret else None,
         local=kind.local if entry.local is None else entry.local,
         max_concurrency=entry.max_concurrency or kind.max_concurrency,
+        ceiling_said=entry.max_concurrency is not None,
         timeouts=kind.timeouts.model_copy(update=said),
         breaker=entry.breaker,
         cost_per_hour=entry.cost_per_hour,

@@ -36,7 +36,8 @@ ALIASES_WITHOUT_FILE: Final[Mapping[str, str]] = MappingProxyType({"gpt-*": "aut
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
     """One server, or a pool of equal ones. `base_urls` have no `/v1` at their end. `probed`: nobody named it, so it is
-    only tried, and its absence is no error."""
+    only tried, and its absence is no error. `ceiling_said`: `max_concurrency` is an operator's word, and not
+    only the usual one of its kind."""
 
     name: str
     kind: Kind
@@ -44,6 +45,7 @@ class UpstreamSettings:
     api_key: SecretStr | None = None
     local: bool = False
     max_concurrency: int = 32
+    ceiling_said: bool = False
     timeouts: Timeouts = field(default_factory=Timeouts)
     breaker: Breaker = field(default_factory=Breaker)
     cost_per_hour: Decimal = Decimal(0)

@@ -9,6 +9,7 @@ Messages are written for the person who reads them: no secrets, no addresses of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
 
@@ -173,6 +174,22 @@ class IdempotencyNotKept(Unprocessable):
     """The first request with this idempotency key was answered, but its answer could not be kept."""
 
 
+class StreamExpired(CallerError):
+    """The events of a stream are not kept any more. `about` is what is still told of it."""
+
+    status, code = 410, "stream_expired"
+
+    def __init__(self, message: str, *, about: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.about = about
+
+
+class StreamOrphaned(CallerError):
+    """Nobody read a resumable stream for so long that it was ended; seen only by who comes back too late."""
+
+    status, code = 410, "stream_orphaned"
+
+
 class HeadersTooLarge(CallerError):
     status, code = 431, "headers_too_large"
 
@@ -198,6 +215,16 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class Shed(Overloaded):
+    """Refused because we, or an upstream's line, have too much. `cause` is the label of `tierway_shed_total`."""
+
+    again = Again.NEXT
+
+    def __init__(self, message: str, *, cause: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.cause = cause
+
+
 class StoreUnavailable(Unavailable):
     """The store did not answer in time."""
 
@@ -208,6 +235,12 @@ class BudgetStoreUnavailable(Unavailable):
     """What may be spent cannot be asked, so nothing is."""
 
     code = "budget_store_unavailable"
+
+
+class StreamBroken(GatewayError):
+    """The gateway that made a resumable stream is gone; seen only in streams."""
+
+    status, code = 502, "stream_broken"
 
 
 class UpstreamRateLimited(GatewayError):

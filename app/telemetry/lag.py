@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-INTERVAL_SECONDS = 0.5
+INTERVAL_SECONDS = 0.2
 
 
-async def watch_lag(observe: Callable[[float], None], interval: float = INTERVAL_SECONDS) -> None:
-    """Tells `observe`, for ever, by how many seconds the loop woke up later than asked."""
+async def watch_lag(*observers: Callable[[float], None], interval: float = INTERVAL_SECONDS) -> None:
+    """Tells all `observers`, for ever, by how many seconds the loop woke up later than asked."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + interval
         await asyncio.sleep(interval)
-        observe(max(0.0, loop.time() - due))
+        lag = max(0.0, loop.time() - due)
+        for observe in observers:
+            observe(lag)
