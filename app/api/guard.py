@@ -1,28 +1,25 @@
 """What uvicorn does not do by itself: bounds on headers, and on connections that are opened or half sent and then left;
 and a body also for a request that offers another protocol.
 
-Also keeps the send buffer small, so that a client that reads nothing is felt at once, and offers to cut a connection
-that takes nothing (the ASGI extension `tierway.abort`).
+Also tells `pressure` when a client does not keep up, and offers to cut a connection that takes nothing (the ASGI
+extension `tierway.abort`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.inbound import ABORT
+from app.api.pressure import CLIENTS, USUAL, WAITING, Pressure
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
 
 HEADER_BYTES_MAX: Final = 32_768
 HEADER_FIELDS_MAX: Final = 100
-SEND_BUFFER_BYTES: Final = 32_768  # Linux doubles it
-DEAD_PEER_MS: Final = 30_000
 REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
 
@@ -46,24 +43,28 @@ class GuardedProtocol(HttpToolsProtocol):
         self._offered = False
         self._refused = False
         self._running: RequestResponseCycle | None = None
+        self._pressure: Pressure
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        connection = transport.get_extra_info("socket")
-        if connection is not None:
-            with contextlib.suppress(OSError, AttributeError):  # a Unix socket, or another system than Linux
-                # Else the second write of a reply waits 40 ms for the client to acknowledge the first.
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
+        self._pressure = Pressure(transport, self.app_state.get(CLIENTS, USUAL))
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._pressure.ends()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:  # uvicorn tells the newest request only
             self._running.disconnected = True
             self._running.message_event.set()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._pressure.begins()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._pressure.ends()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self._refused:
@@ -124,7 +125,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._stop_timer()
         self._in_head = False
-        extensions: dict[Any, Any] = {ABORT: self.transport.abort}
+        extensions: dict[Any, Any] = {ABORT: self.transport.abort, WAITING: self._pressure.waiting}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
 

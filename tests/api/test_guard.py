@@ -15,8 +15,9 @@ import pytest_asyncio
 import uvicorn
 
 from app.api.front import Front, TokenPath
-from app.api.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, SEND_BUFFER_BYTES, GuardedProtocol
+from app.api.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, GuardedProtocol
 from app.api.inbound import ABORT, Inbound, Receive, Scope, Send
+from app.core.buffers import Buffers
 from app.wire.objects import write_error
 from tests.api.wire import soon
 
@@ -475,4 +476,4 @@ async def test_what_a_client_does_not_take_is_felt_at_once(server: Server, line:
     await soon(lambda: server.uvicorn.server_state.connections)
     for connection in server.uvicorn.server_state.connections:
         ours = connection.transport.get_extra_info("socket")
-        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * SEND_BUFFER_BYTES
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * Buffers().send_socket
