@@ -218,8 +218,6 @@ class Overloaded(Unavailable):
 class Shed(Overloaded):
     """Refused because we, or an upstream's line, have too much. `cause` is the label of `tierway_shed_total`."""
 
-    again = Again.NEXT
-
     def __init__(self, message: str, *, cause: str, retry_after: float = 1.0) -> None:
         super().__init__(message, retry_after=retry_after)
         self.cause = cause

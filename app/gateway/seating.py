@@ -44,17 +44,25 @@ class Seating:
 
     def before(self, enter: Enter, exchange: Exchange) -> Enter:
         """Takes a seat, then asks for the rest; whom that keeps out has none. Raises `Shed` where there is no seat."""
+        told = False
 
         async def seated(candidate: Candidate, at_last: bool) -> None:
+            nonlocal told
             gate = self.gates.get(candidate.card.upstream)
             if gate is None:
                 await enter(candidate, at_last)
                 return
             if not gate.enter():
-                await self._wait(gate, candidate, at_last, exchange)
+                try:
+                    await self._wait(gate, candidate, at_last, exchange)
+                except Shed as error:
+                    if at_last and not told:
+                        told = True
+                        self.shed(error.cause)
+                    raise
             try:
                 await enter(candidate, at_last)
-            except BaseException:
+            except BaseException:  # whatever it was: the seat must not be lost
                 gate.leave()
                 raise
 
@@ -80,10 +88,6 @@ class Seating:
                 rank(exchange.request.terms),
                 min(patience, self.wait_seconds - exchange.queued, exchange.remaining()),
             )
-        except Shed as error:
-            if at_last:
-                self.shed(error.cause)
-            raise
         finally:
             exchange.queues(exchange.clock.monotonic() - began)
 

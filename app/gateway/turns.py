@@ -1,7 +1,7 @@
-"""Whose turn it is next: the candidates that are left, those that money keeps out, and what failed so far.
+"""Whose turn it is next: the candidates that are left, those that something keeps out, and what failed so far.
 
-One for each walk over a plan. Whom money keeps out is asked again once nobody else is left, for less; that is no
-attempt, and says nothing about anybody's health.
+One for each walk over a plan. Whom money or a full line keeps out is asked again once nobody else is left, for less;
+that is no attempt, and says nothing about anybody's health.
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
-from app.core.errors import Again, Blame, BudgetExceeded, BudgetStoreUnavailable, GatewayError, UnsupportedParameter
+from app.core.errors import (
+    Again,
+    Blame,
+    BudgetExceeded,
+    BudgetStoreUnavailable,
+    GatewayError,
+    Shed,
+    UnsupportedParameter,
+)
 from app.core.plan import Candidate
 from app.gateway.conclusion import Failures, conclusion
 
 Enter = Callable[[Candidate, bool], Awaitable[None]]
 
-KEEPS_OUT: Final = (BudgetExceeded, BudgetStoreUnavailable, UnsupportedParameter)
+KEEPS_OUT: Final = (BudgetExceeded, BudgetStoreUnavailable, UnsupportedParameter, Shed)
 """What keeps a request from one candidate only."""
 TRIES_PER_CANDIDATE: Final = 2
 BACKOFF_SECONDS: Final = 0.25
@@ -56,7 +64,7 @@ class Turns:
                 await enter(candidate, at_last)
             except KEEPS_OUT as error:
                 self._denied.append((candidate, error))
-                if isinstance(error, BudgetExceeded) and not at_last:
+                if isinstance(error, (BudgetExceeded, Shed)) and not at_last:
                     self._kept_out.append(candidate)
             else:
                 return candidate
