@@ -25,6 +25,7 @@ from app.api.costs import costs_router
 from app.api.decisions import decisions_router
 from app.api.embeddings import EmbeddingsEndpoint
 from app.api.feedback import feedback_router
+from app.api.flags import flags_router
 from app.api.front import Front, TokenPath
 from app.api.health import Readiness, health_router
 from app.api.idempotent import Idempotent
@@ -34,6 +35,7 @@ from app.api.reply import Pace
 from app.api.rollouts import rollouts_router
 from app.api.route import RouteEndpoint
 from app.api.sessions import sessions_router
+from app.api.settings import settings_router
 from app.api.upstreams import upstreams_router
 from app.config.settings import Settings
 from app.core.caller import Caller
@@ -45,7 +47,6 @@ from app.core.record import Record
 from app.core.request import Request
 from app.core.tasks import TaskOwner
 from app.core.upstream import Upstream
-from app.flags import Flags
 from app.gateway.adapters import adapter
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import BUILTIN, LIST_SECONDS, Discovery, Found, Notes
@@ -53,9 +54,11 @@ from app.gateway.finding import builtin_of, discovered
 from app.gateway.gateway import Gateway
 from app.gateway.planning import Planning
 from app.gateway.routed import Basis, Routed
+from app.gateway.runtime import Runtime
 from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
 from app.gateway.spending import Spending
+from app.gateway.tuning import Tuning
 from app.gateway.standing import Standing
 from app.recall.embedder import load_embedder, wheel_folder
 from app.routing.defaults import with_defaults
@@ -188,12 +191,19 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         keys = Keys(store, clock)
         await keys.refresh()
         door = _door(settings, keys)
-        flags = Flags.start(settings.flags)
-        for name, share in flags.shares.items():
-            metrics.flag(name, share)
+        runtime = Runtime(store, clock, settings.flags, metrics.flag)
+        await runtime.open(broadcast)
         embedder = load_embedder(wheel_folder())
         basis = Basis(
-            settings, store, metrics, clock, tasks, _log_error, lambda: flags, lambda: gateway, lambda: discovery.found
+            settings,
+            store,
+            metrics,
+            clock,
+            tasks,
+            _log_error,
+            lambda: runtime.switches.flags,
+            lambda: gateway,
+            lambda: discovery.found,
         )
         routed = Routed(basis, embedder)
         spending = Spending(
@@ -219,6 +229,10 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         routed.shadow(shadows)
         for owner in (shadows, watchers):  # these never end by themselves, or nobody waits for them
             stack.push_async_callback(owner.cancel)
+        tuning = Tuning(
+            runtime.versions, settings, lambda name: gateway.registry.lookup(name) is not None, routed.configure
+        )
+        stack.enter_context(runtime.heard_by(tuning.apply))
         await routed.start(broadcast, watchers)
         spending.start(broadcast, watchers)
         keys.follow(broadcast)
@@ -232,7 +246,9 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             health_router(_readiness(discovery, store), lambda: exposition(registry)),
             sessions_router(door, talks.sessions),
             feedback_router(door, routed.decisions, metrics.feedback),
-            admin_router(door, keys, lambda: flags),
+            admin_router(door, keys),
+            flags_router(door, runtime.switches),
+            settings_router(door, runtime, tuning),
             decisions_router(door, routed.decisions),
             upstreams_router(door, routed.operations),
             budgets_router(door, spending.admin),
@@ -334,7 +350,7 @@ def _request_log(settings: Settings) -> Callable[[Record], None]:
     logger = get_logger()
 
     def write(record: Record) -> None:
-        log_request(logger, record, {"config_version": settings.version})
+        log_request(logger, record, {"config_version": record.config_version or settings.version})
 
     return write
 

@@ -116,3 +116,37 @@ def test_a_locked_environment_is_overridden_by_nothing() -> None:
     assert not locked.evaluate("SESSIONS", "u", agent="qe")  # the environment says nothing about this one
     unlocked = Flags.start(FlagSettings(settings.start, settings.named, False, overrides))
     assert unlocked.evaluate("STREAMING", "u", agent="qe")
+
+
+def test_all_flags_are_decided_in_one_go() -> None:
+    """A request that asked twice might get two answers when somebody flips a flag in between."""
+    plain = Flags.start(FlagSettings())
+    assert plain.decide("u") == {name: feature.default for name, feature in FEATURES.items()}
+    assert plain.decide("u") is plain.decide("another"), "nothing is worked out where all are on or off for everybody"
+    shared = Flags({**dict.fromkeys(FEATURES, 1.0), "SHADOW": 0.5})
+    for unit in ("a", "b", "c"):
+        assert shared.decide(unit)["SHADOW"] is shared.evaluate("SHADOW", unit)
+    some = Flags(
+        dict.fromkeys(FEATURES, 1.0), overrides=Overrides.model_validate({"agent": {"qe": {"streaming": False}}})
+    )
+    assert some.decide("u")["STREAMING"] and not some.decide("u", agent="qe")["STREAMING"]
+
+
+def test_a_change_makes_a_new_snapshot_and_leaves_the_old_one() -> None:
+    start = Flags(dict.fromkeys(FEATURES, 1.0), frozenset({"SESSIONS"}))
+    changed = start.changed({"STREAMING": 0.0, "SESSIONS": 0.0}, {"tenant": {"acme": {"shadow": 0.0}}})
+    assert start.decide("u")["STREAMING"] and not changed.decide("u")["STREAMING"]
+    assert changed.decide("u")["SESSIONS"], "fixed"
+    assert not changed.decide("u", caller=CALLER)["SHADOW"] and changed.decide("u")["SHADOW"]
+
+
+@hypothesis(deadline=None)
+@given(SHARES, SHARES, st.booleans())
+def test_what_was_changed_counts_before_what_is_configured(one: float, other: float, there: bool) -> None:
+    configured = Overrides.model_construct(
+        None, agent={"qe": {"streaming": one}, "x": {"streaming": one}}, key={}, tenant={}
+    )
+    start = Flags(dict.fromkeys(FEATURES, 1.0), overrides=configured)
+    changed = start.changed({}, {"agent": {"qe": {"streaming": other}}} if there else {})
+    assert changed.overrides.agent["qe"]["streaming"] == (other if there else one)
+    assert changed.overrides.agent["x"]["streaming"] == one

@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 from app.access.keys import KeyRecord, Keys, KeySpec
 from app.api.auth import Door
-from app.config.features import FEATURES
-from app.flags import Flags
 
 
 class CreatedKey(KeyRecord):
@@ -26,18 +24,7 @@ class KeyList(BaseModel):
     data: list[KeyRecord]
 
 
-class FlagState(BaseModel):
-    name: str
-    value: bool | str
-    off_means: str
-
-
-class FlagList(BaseModel):
-    object: str = "list"
-    data: list[FlagState]
-
-
-def admin_router(door: Door, keys: Keys, flags: Callable[[], Flags]) -> APIRouter:
+def admin_router(door: Door, keys: Keys) -> APIRouter:
     router = APIRouter(prefix="/admin", tags=["admin"], route_class=behind(door))
 
     @router.get("/keys", summary="All keys, without their secrets")
@@ -53,14 +40,6 @@ def admin_router(door: Door, keys: Keys, flags: Callable[[], Flags]) -> APIRoute
     async def revoke_key(key_id: str) -> dict[str, Any]:
         await keys.revoke(key_id)
         return {"id": key_id, "object": "key", "revoked": True}
-
-    @router.get("/flags", summary="The feature flags and what each being off means")
-    async def list_flags() -> FlagList:
-        states = [
-            FlagState(name=name, value=flag_value(share), off_means=FEATURES[name].off_means)
-            for name, share in flags().shares.items()
-        ]
-        return FlagList(data=states)
 
     return router
 
@@ -81,8 +60,3 @@ def behind(door: Door) -> type[APIRoute]:
             return guarded
 
     return AdminRoute
-
-
-def flag_value(share: float) -> bool | str:
-    """A share of units as the file and the environment write it."""
-    return bool(share) if share in (0, 1) else f"{share:.4%}".rstrip("0%").rstrip(".") + "%"

@@ -46,3 +46,8 @@ def parse_flag(value: object) -> float | None:
             return parse_percent(value)
         case _:
             return None
+
+
+def flag_value(share: float) -> bool | str:
+    """A share of units as the file and the environment write it."""
+    return bool(share) if share in (0, 1) else f"{share:.4%}".rstrip("0%").rstrip(".") + "%"

@@ -56,7 +56,8 @@ class Attempt:
 class Record:
     """One finished request. `status` is what the client was sent: 200 for a stream that broke after it began, with
     `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`
-    its own bound on what is kept. `needs` is what a model had to be able to do to answer it."""
+    its own bound on what is kept. `needs` is what a model had to be able to do to answer it.
+    `config_version` names the configuration that it was planned by."""
 
     request_id: str
     parent_id: str | None
@@ -98,3 +99,4 @@ class Record:
     consent: str = "session"
     retention_days: int | None = None
     needs: frozenset[Ability] = frozenset()
+    config_version: str | None = None

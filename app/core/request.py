@@ -17,8 +17,10 @@ class Terms:
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
     of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
     caused this request. `ignored` names headers that had no effect. `truncate`: what the caller sent may be shortened
-    to fit a window. `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano`
-    its whole session.
+    to fit a window. `resumable`: the stream may be read on after its client left; None: it did not say.
+    `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano`
+    its whole session. `flags` is empty until the feature flags are first asked, and from then on what they are for this
+    request and all it causes: a flag that changes meanwhile counts for the next one.
     """
 
     request_id: str
@@ -37,6 +39,8 @@ class Terms:
     max_cost_nano: int | None = None
     session_max_cost_nano: int | None = None
     truncate: bool = False
+    resumable: bool | None = None
+    flags: dict[str, bool] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

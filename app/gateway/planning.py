@@ -37,17 +37,19 @@ NO_FLAGS: Final[Mapping[str, bool]] = MappingProxyType({})
 
 class Planned(NamedTuple):
     """The plan, and what was read and found on the way to it. `conversation` is for remembering who answered, `flags`
-    are those that were asked, and what they were for this request."""
+    are what they are for this request, `version` is that of the configuration it was planned by."""
 
     plan: Plan
     read: Read = UNREAD
     conversation: bytes | None = None
     flags: Mapping[str, bool] = NO_FLAGS
+    version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Planning:
-    """Called once per request. `flags` gives the snapshot of the moment; `signals` what does not depend on the request;
+    """Called once per request. `routing` and the configuration's `version` are swapped when an operator changes a
+    setting. `flags` gives the snapshot of the moment; `signals` what does not depend on the request;
     `assign(unit, chosen=)` its rollout; `observe` is told the seconds a plan took; `counts(models, task type, tier)`
     says how these models did, where that is known."""
 
@@ -62,11 +64,16 @@ class Planning:
     observe: Callable[[float], None] = lambda seconds: None
     counts: CountsOf = lambda models, task_type, tier: None
     draw: Callable[[], float] = random.random
+    version: str = ""
     _prefer: dict[str, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        prefer = {name: tuple(task.prefer) for name, task in self.routing.tasks.items()}
-        object.__setattr__(self, "_prefer", prefer)
+        self._prefer = {name: tuple(task.prefer) for name, task in self.routing.tasks.items()}
+
+    def configure(self, routing: Routing, version: str) -> None:
+        """For every request from now on, whole: a plan is made by one configuration."""
+        self.routing, self.version = routing, version
+        self.recent.aim(routing.target_local)
 
     def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
         started = time.perf_counter()
@@ -86,14 +93,15 @@ class Planning:
     def _planned(
         self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry, *, peeking: bool = False
     ) -> Planned:
-        flags = dict[str, bool]()
-        rules = self._rules(request, caller, flags)
+        flags = decided(self.flags, request, caller)
+        rules = self._rules(flags)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
             made = Planned(plan(request, caller, registry, rules, self.signals))
         else:
             made = self._routed(request, caller, registry, rules, peeking)
         arm = request.terms.arm
-        return made._replace(flags=flags, plan=made.plan if arm is None else replace(made.plan, arm=arm))
+        planned = made.plan if arm is None else replace(made.plan, arm=arm)
+        return made._replace(flags=flags, version=self.version, plan=planned)
 
     def _routed(self, request: Request, caller: Caller, registry: Registry, rules: Rules, peeking: bool) -> Planned:
         read = self.reading(request)
@@ -114,21 +122,14 @@ class Planning:
         counts = self.counts(local, verdict.task_type, verdict.tier)
         return verdict if counts is None else corrected(verdict, {(verdict.task_type, verdict.tier): counts})
 
-    def _rules(self, request: Request | EmbeddingRequest, caller: Caller, asked: dict[str, bool]) -> Rules:
-        """`asked` takes down the flags."""
-        flags, terms, routing = self.flags(), request.terms, self.routing
-        unit = unit_of(request, caller)
-
-        def on(name: str) -> bool:
-            asked[name] = flags.evaluate(name, unit, caller=caller, agent=terms.agent)
-            return asked[name]
-
+    def _rules(self, flags: Mapping[str, bool]) -> Rules:
+        routing = self.routing
         return Rules(
             strategy=routing.strategy,
-            routed=on("MULTI_MODEL_ROUTER"),
+            routed=flags["MULTI_MODEL_ROUTER"],
             default_model=routing.default_model,
-            local=on("LOCAL_MODELS"),
-            paid=on("CLOUD_FALLBACK") and routing.cloud != "never",
+            local=flags["LOCAL_MODELS"],
+            paid=flags["CLOUD_FALLBACK"] and routing.cloud != "never",
             emergency=routing.cloud == "emergency",
             fallback=routing.fallback.on,
             degrade=routing.degrade,
@@ -167,3 +168,11 @@ class Planning:
 def unit_of(request: Request | EmbeddingRequest, caller: Caller) -> str:
     """Whom shares stick to: the session, else the key, else this request alone."""
     return request.terms.session or caller.key_id or request.terms.request_id
+
+
+def decided(flags: Callable[[], Flags], request: Request | EmbeddingRequest, caller: Caller) -> Mapping[str, bool]:
+    """All feature flags as they are for this request: decided when the first is asked, by the snapshot of then."""
+    terms = request.terms
+    if not terms.flags:
+        terms.flags.update(flags().decide(unit_of(request, caller), caller=caller, agent=terms.agent))
+    return terms.flags

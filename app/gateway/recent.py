@@ -12,7 +12,7 @@ EVERY: Final = 50
 
 
 class RecentScores:
-    """`share` None: no share is aimed at, and nothing is kept. The threshold is made anew every so many scores."""
+    """`share` None: no share is aimed at for now. The threshold is made anew every so many scores."""
 
     def __init__(self, share: float | None) -> None:
         self.share = share
@@ -20,15 +20,22 @@ class RecentScores:
         self._since = 0
         self._threshold: float | None = None
 
+    def aim(self, share: float | None) -> None:
+        """From now on, with the scores there are."""
+        if share != self.share:
+            self.share = share
+            self._reckon()
+
     def add(self, score: float) -> None:
-        if self.share is None:
-            return
         self._scores.append(score)
         self._since += 1
         if self._since >= EVERY:
-            self._since = 0
-            self._threshold = local_threshold(self._scores, self.share)
+            self._reckon()
 
     def threshold(self, share: float | None = None) -> float | None:
         """For the configured share, or for another one that a rollout tries."""
         return self._threshold if share is None else local_threshold(self._scores, share)
+
+    def _reckon(self) -> None:
+        self._since = 0
+        self._threshold = None if self.share is None else local_threshold(self._scores, self.share)

@@ -28,7 +28,7 @@ from app.gateway.emergency_share import EmergencyShare
 from app.gateway.gateway import Gateway
 from app.gateway.local_watch import LocalWatch
 from app.gateway.operations import Around, Operations
-from app.gateway.planning import Planning, unit_of
+from app.gateway.planning import Planning, decided
 from app.gateway.reading import Embed, Reading
 from app.gateway.recent import RecentScores
 from app.gateway.rollback import Rollouts
@@ -129,6 +129,12 @@ class Routed:
             if isinstance(upstream, VllmUpstream):
                 watchers.spawn(upstream.watch(), f"probe {upstream.name}")
 
+    def configure(self, settings: Settings) -> None:
+        """What may change while requests run: how is routed, when an upstream is left alone, how much it should get."""
+        self.planning.configure(settings.routing, settings.version)
+        self.health.configure({name: breaker_settings(upstream) for name, upstream in settings.upstreams.items()})
+        self.traffic.configure({name: upstream.max_concurrency for name, upstream in settings.upstreams.items()})
+
     def shadow(self, shadow_tasks: TaskOwner) -> None:
         """Lets answers have shadows, in tasks of their own."""
         basis = self._basis
@@ -142,8 +148,7 @@ class Routed:
         )
 
         def repeat(caller: Caller, request: Request, plan: Plan) -> Tap | None:
-            unit = unit_of(request, caller)
-            if not basis.flags().evaluate("SHADOW", unit, caller=caller, agent=request.terms.agent):
+            if not decided(basis.flags, request, caller)["SHADOW"]:
                 return None
             return shadows.tap(caller, request, plan, self.rollouts.running)
 

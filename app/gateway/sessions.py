@@ -23,7 +23,7 @@ from app.core.request import Request
 from app.core.tasks import ErrorHandler
 from app.flags import Flags
 from app.gateway.conversations import Conversations, conversation_of
-from app.gateway.planning import unit_of
+from app.gateway.planning import decided
 from app.routing.estimates import size_of
 from app.sessions.joining import ASSISTANT, Joined, Json, joined, paired, split
 from app.sessions.said import NOTHING, Kept, Said, said
@@ -88,8 +88,7 @@ class Conversing:
 
     def _keeps(self, caller: Caller, request: Request) -> bool:
         allowed = caller.store_content != "off" and caller.retention_days != 0
-        unit, agent = unit_of(request, caller), request.terms.agent
-        return allowed and self._flags().evaluate("SESSIONS", unit, caller=caller, agent=agent)
+        return allowed and decided(self._flags, request, caller)["SESSIONS"]
 
 
 class Conversation:

@@ -21,7 +21,7 @@ from app.core.tasks import TaskOwner
 from app.gateway.account import Asked
 from app.gateway.admission import Admission
 from app.gateway.budget_admin import TOPIC, BudgetAdmin
-from app.gateway.planning import unit_of
+from app.gateway.planning import decided
 from app.gateway.routed import Basis, Routed
 from app.spend.alerts import Alerts, webhook
 from app.spend.budgets import Budgets
@@ -115,8 +115,7 @@ class Spending:
             await self.ledger.make_durable()
 
     def _guarded(self, request: Asked, caller: Caller) -> bool:
-        unit, agent = unit_of(request, caller), request.terms.agent
-        return self._basis.flags().evaluate("BUDGET_GUARD", unit, caller=caller, agent=agent)
+        return decided(self._basis.flags, request, caller)["BUDGET_GUARD"]
 
     def _denied(self, scope: str, counter: Counter | None) -> None:
         self._metrics.denied(scope)

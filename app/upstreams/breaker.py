@@ -54,6 +54,11 @@ class Breaker:
         self._open_until: float | None = None
         self._probing_until = 0.0
 
+    def configure(self, settings: BreakerSettings) -> None:
+        """From now on; an open breaker stays open as long as was said."""
+        if settings != self._settings:
+            self._settings, self._open_seconds = settings, settings.open
+
     def state(self, now: float) -> State:
         if self._open_until is None:
             return State.CLOSED

@@ -61,6 +61,14 @@ class Health:
         self._doors: dict[str, Breaker] = {}
         self._seen: dict[str, State] = {}
 
+    def configure(self, settings: Mapping[str, BreakerSettings]) -> None:
+        """From now on these count, per upstream; what is known of health stays."""
+        self._settings = settings
+        for id_, breaker in self._breakers.items():
+            breaker.configure(settings.get(id_.partition("/")[0], DEFAULT))
+        for upstream, door in self._doors.items():
+            door.configure(settings.get(upstream, DEFAULT))
+
     def state(self, card: Card) -> State:
         return self._state(card.id, card.upstream, self._clock.monotonic())
 

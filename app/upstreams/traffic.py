@@ -32,6 +32,10 @@ class Traffic:
         self._in_flight: Counter[str] = Counter()
         self._first_token: dict[str, float] = {}
 
+    def configure(self, ceilings: Mapping[str, int]) -> None:
+        """From now on these are the ceilings."""
+        self._ceilings = ceilings
+
     def started(self, upstream: str) -> None:
         self._in_flight[upstream] += 1
 

@@ -10,11 +10,9 @@ import httpx2
 import pytest
 
 from app.access.keys import Keys
-from app.api.admin import admin_router, flag_value
-from app.config.features import FEATURES, parse_flag
+from app.api.admin import admin_router
 from app.core.clock import ManualClock
 from app.core.errors import InvalidApiKey
-from app.flags import Flags
 from app.store.client import Store
 from tests.api.site import ADMIN, door, error, site
 
@@ -26,8 +24,7 @@ def keys(store: Store) -> Keys:
 
 @contextlib.asynccontextmanager
 async def administered(keys: Keys, admin_key: str | None = "boss") -> AsyncIterator[httpx2.AsyncClient]:
-    flags = Flags({**dict.fromkeys(FEATURES, 1.0), "SHADOW": 0.125})
-    async with site(admin_router(door(keys.ring, admin_key), keys, lambda: flags)) as client:
+    async with site(admin_router(door(keys.ring, admin_key), keys)) as client:
         client.headers.update(ADMIN)
         yield client
 
@@ -40,7 +37,7 @@ async def client(keys: Keys) -> AsyncIterator[httpx2.AsyncClient]:
 
 # --- who may --------------------------------------------------------------------------------------------------------
 
-REQUESTS = [("GET", "/admin/keys"), ("POST", "/admin/keys"), ("DELETE", "/admin/keys/key_1"), ("GET", "/admin/flags")]
+REQUESTS = [("GET", "/admin/keys"), ("POST", "/admin/keys"), ("DELETE", "/admin/keys/key_1")]
 
 
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
@@ -191,7 +188,7 @@ async def test_what_curl_sends_is_taken(client: httpx2.AsyncClient, kind: str | 
 async def test_the_document_says_which_key_it_wants(client: httpx2.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     operations = [operation for path in paths.values() for operation in path.values()]
-    assert len(operations) >= 4 and all(
+    assert len(operations) >= 3 and all(
         operation["security"] == [{"admin": []}] for operation in operations if operation.get("tags") == ["admin"]
     )
 
@@ -207,23 +204,3 @@ async def test_broken_json_is_said_to_be_that(client: httpx2.AsyncClient, conten
     assert reply.status_code in (400, 422) and error(reply)["type"] == "invalid_request_error"
     if content == b"{":
         assert error(reply)["code"] == "invalid_json" and error(reply)["param"] is None
-
-
-# --- flags ----------------------------------------------------------------------------------------------------------
-
-
-async def test_flags_are_shown_with_what_off_means(client: httpx2.AsyncClient) -> None:
-    listed = (await client.get("/admin/flags")).json()
-    flags = {flag["name"]: flag for flag in listed["data"]}
-    assert listed["object"] == "list" and flags.keys() == FEATURES.keys()
-    assert flags["STREAMING"]["value"] is True and flags["SHADOW"]["value"] == "12.5%"
-    assert all(flag["off_means"] for flag in flags.values())
-
-
-@pytest.mark.parametrize("value", [True, False, "10%", "0.5%", "99.9999%", "0.0001%", "50%", "100%", "20.05%"])
-def test_a_flag_is_shown_as_it_may_be_written(value: bool | str) -> None:
-    """What is shown can be put into the environment as it stands."""
-    share = parse_flag(value)
-    assert share is not None
-    shown = flag_value(share)
-    assert parse_flag(shown) == share and (shown == value or value == "100%")

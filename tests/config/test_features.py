@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from app.config.features import FEATURES, parse_flag, parse_percent
+from app.config.features import FEATURES, flag_value, parse_flag, parse_percent
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ def test_the_flags_and_defaults_are_those_we_promise() -> None:
         *("MULTI_MODEL_ROUTER", "STREAMING", "BUDGET_GUARD", "CLOUD_FALLBACK"),
         *("LOCAL_MODELS", "SESSIONS", "RESUMABLE_STREAMS", "SHADOW"),
     }
+
+
+@pytest.mark.parametrize("value", [True, False, "10%", "0.5%", "99.9999%", "0.0001%", "50%", "100%", "20.05%"])
+def test_a_flag_is_shown_as_it_may_be_written(value: bool | str) -> None:
+    """What is shown can be put into the environment as it stands."""
+    share = parse_flag(value)
+    assert share is not None
+    shown = flag_value(share)
+    assert parse_flag(shown) == share and (shown == value or value == "100%")

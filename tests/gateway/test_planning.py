@@ -20,7 +20,7 @@ from app.core.verdict import Verdict
 from app.flags import Flags, is_in_share
 from app.gateway.conversations import Conversations
 from app.gateway.local_watch import LocalWatch
-from app.gateway.planning import Planned, Planning, unit_of
+from app.gateway.planning import Planned, Planning, decided, unit_of
 from app.gateway.reading import Reading
 from app.gateway.recent import RecentScores
 from app.routing.correction import Counts
@@ -124,7 +124,27 @@ def test_nothing_said_is_everything_allowed() -> None:
 def test_what_the_flags_were_is_told() -> None:
     """Who asks why a request went elsewhere than its neighbour must find the flag that was only half on."""
     asked = Desk(flags=flagged(CLOUD_FALLBACK=0.0))().flags
-    assert asked == {"MULTI_MODEL_ROUTER": True, "LOCAL_MODELS": True, "CLOUD_FALLBACK": False}
+    assert asked["MULTI_MODEL_ROUTER"] and asked["LOCAL_MODELS"] and not asked["CLOUD_FALLBACK"]
+
+
+def test_flags_are_decided_once_for_a_request_and_all_it_causes() -> None:
+    """A flag that is flipped while a request runs must not let it begin in one way and end in another."""
+    snapshots = [flagged(SESSIONS=0.0), flagged()]
+    request = chat("auto")
+    first = decided(lambda: snapshots.pop(0), request, ANONYMOUS)
+    child = replace(request, terms=replace(request.terms, parent_id="r", depth=1))
+    assert not first["SESSIONS"] and decided(lambda: snapshots.pop(0), child, ANONYMOUS) is first
+    assert decided(lambda: snapshots.pop(0), chat("auto"), ANONYMOUS)["SESSIONS"], "the next request is another"
+
+
+def test_a_plan_is_made_by_one_configuration() -> None:
+    """What an operator changes counts for the next request, and the record says by which configuration it went."""
+    desk = Desk()
+    assert desk().version == ""
+    desk.planning.configure(Routing(cloud="never", target_local=0.5), "v2")
+    made = desk()
+    assert made.version == "v2" and desk.planning.recent.share == 0.5
+    assert all(candidate.card.local for candidate in made.plan.candidates)
 
 
 def test_the_chains_of_the_file_reach_the_plan() -> None:

@@ -54,9 +54,15 @@ def test_it_is_worked_out_now_and_then_and_not_for_every_request() -> None:
     assert recent.threshold() != before
 
 
-def test_without_a_share_there_is_none_to_keep() -> None:
-    recent = filled(None, *[0.5] * 2 * EVERY)
-    assert (recent.threshold(), recent.threshold(0.5)) == (None, None)
+def test_without_a_share_there_is_none_to_keep_until_one_is_aimed_at() -> None:
+    """An operator who sets a share at run time need not wait until enough has come since; a rollout may try one."""
+    recent = filled(None, *[number / 100 for number in range(100)])
+    tried = recent.threshold(0.5)
+    assert recent.threshold() is None and tried is not None
+    recent.aim(0.5)
+    assert recent.threshold() == tried
+    recent.aim(None)
+    assert recent.threshold() is None
 
 
 def test_a_rollout_may_try_another_share() -> None:

@@ -34,6 +34,17 @@ def test_failures_in_a_row_open_it() -> None:
     assert not breaker.admits(START)
 
 
+def test_it_can_be_told_otherwise_while_it_runs() -> None:
+    """An operator who wants a failing server left alone sooner need not restart anything; what was seen counts on."""
+    breaker = Breaker(SETTINGS)
+    breaker.failed(START)
+    breaker.configure(BreakerSettings(failures=2, open=3.0))
+    breaker.failed(START)
+    assert breaker.open_seconds(START) == 3.0
+    breaker.configure(BreakerSettings(failures=2, open=60.0))
+    assert breaker.open_seconds(START) == 3.0, "what was said stands"
+
+
 def test_a_success_between_failures_starts_the_count_again() -> None:
     breaker = Breaker(SETTINGS)
     for _ in range(SETTINGS.failures - 1):

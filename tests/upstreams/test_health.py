@@ -68,6 +68,20 @@ def test_an_upstreams_fault_counts(setup: Setup, error: GatewayError) -> None:
     assert setup.health.state(A) is State.OPEN
 
 
+def test_new_settings_count_for_what_is_known_already(setup: Setup) -> None:
+    for one in (A, OTHER):
+        setup.health.ended(one, ServerFault("x"))
+    setup.health.ended(OTHER, Refused("x"))
+    setup.health.configure({"gpu": BreakerSettings(failures=3), "gpu2": BreakerSettings(open=1.0)})
+    setup.health.ended(A, ServerFault("x"))
+    assert setup.health.demoted(A) is None
+    setup.health.ended(A, ServerFault("x"))
+    assert setup.health.demoted(A) == "failing lately"
+    setup.clock.advance(1_000)
+    setup.health.configure({})
+    assert setup.health.refuses("gpu2"), "its door is known as well"
+
+
 @pytest.mark.parametrize(
     "error",
     [Rejected("x"), ClientGone("x"), InternalError("x"), asyncio.CancelledError(), RuntimeError()],

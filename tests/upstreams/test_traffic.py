@@ -76,3 +76,10 @@ def test_what_does_not_show_it_does_not_count(record: Record) -> None:
     traffic = Traffic()
     traffic.observe(record)
     assert traffic.first_token(A) is None
+
+
+def test_ceilings_may_change_meanwhile() -> None:
+    traffic = Traffic({"gpu": 4})
+    traffic.started("gpu")
+    traffic.configure({"gpu": 2})
+    assert (traffic.ceiling("gpu"), traffic.load(A)) == (2, 0.5)

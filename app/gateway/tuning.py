@@ -1,0 +1,165 @@
+"""Settings that an operator may change while gateways run: what they are called, what they may be, and a configuration
+with them in it. Every gateway on the same store goes by a change within two seconds; it wins over the file until it is
+taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from app.config.explain import plain
+from app.config.load import version_of
+from app.config.problems import nearest
+from app.config.schema import Breaker, Routing
+from app.config.settings import Settings, UpstreamSettings
+from app.config.values import Count
+from app.core.errors import NotFound, Unprocessable
+from app.gateway.versions import Version, Versions
+
+ROUTING: Final = ("strategy", "target_local", "max_local_latency", "default_model", "cloud")
+BREAKER, CONCURRENCY = "breaker", "concurrency"
+"""Per upstream, as `breaker.NAME`; without a name, of every upstream that has none of its own."""
+
+_COUNT: Final[TypeAdapter[int]] = TypeAdapter(Count)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`configured` is what the file says; `changed`: `value` is what an operator put instead."""
+
+    name: str
+    value: Any
+    configured: Any
+    changed: bool
+
+
+class Tuning:
+    """`listener` is given every new configuration; `known` says whether a model of this name may be the default."""
+
+    def __init__(
+        self, versions: Versions, settings: Settings, known: Callable[[str], bool], listener: Callable[[Settings], None]
+    ) -> None:
+        self._versions = versions
+        self._settings = settings
+        self._known = known
+        self._listener = listener
+
+    def apply(self, version: Version) -> None:
+        self._listener(tuned(self._settings, version.settings))
+
+    def states(self) -> list[Setting]:
+        changes = self._versions.current.settings
+        now = tuned(self._settings, changes)
+        names = [*ROUTING, *(f"{kind}.{name}" for kind in (BREAKER, CONCURRENCY) for name in self._settings.upstreams)]
+        return [
+            self._state(name, now, changes)
+            for name in (*names, *(kind for kind in (BREAKER, CONCURRENCY) if kind in changes))
+        ]
+
+    async def change(self, values: Mapping[str, Any]) -> list[Setting]:
+        """All of them at once, or none; None takes a change back. Raises `NotFound`, `Unprocessable`."""
+        checked = {name: None if value is None else self._checked(name, value) for name, value in values.items()}
+        for name in values:
+            self._name(name)
+
+        def edit(last: Version) -> Version:
+            merged = {**last.settings, **checked}
+            return last.model_copy(update={"settings": {k: v for k, v in merged.items() if v is not None}})
+
+        words = ", ".join(f"{name}={plain(value)}" for name, value in checked.items())
+        await self._versions.change("setting.put", ", ".join(checked), edit, words[:1_000])
+        return [state for state in self.states() if state.name in checked]
+
+    async def remove(self, name: str) -> list[Setting]:
+        """What the file says counts again. Raises `NotFound` for what there is neither there nor here."""
+        if name not in self._versions.current.settings:
+            self._name(name)
+
+        def edit(last: Version) -> Version:
+            return last.model_copy(update={"settings": {k: v for k, v in last.settings.items() if k != name}})
+
+        await self._versions.change("setting.delete", name, edit)
+        return [state for state in self.states() if state.name == name]
+
+    def _state(self, name: str, now: Settings, changes: Mapping[str, Any]) -> Setting:
+        changed = name in changes or name.partition(".")[0] in changes
+        return Setting(name, _value(name, now, changes), _value(name, self._settings, {}), changed)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        self._name(name)
+        try:
+            made = _made(name, value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join((name, *map(str, first["loc"]))) if name.startswith(BREAKER) else name
+            raise Unprocessable(f"{where}: {first['msg']}", param=name) from None
+        if name == "default_model" and not self._known(made):
+            raise Unprocessable(f"default_model: there is no model {made[:200]!r}.", param=name)
+        return made
+
+    def _name(self, name: str) -> None:
+        names = [*ROUTING, BREAKER, CONCURRENCY]
+        names += [f"{kind}.{upstream}" for kind in (BREAKER, CONCURRENCY) for upstream in self._settings.upstreams]
+        if name not in names:
+            meant = nearest(name, names)
+            raise NotFound(
+                f"There is no setting {name[:200]!r} that can be changed here"
+                + (f"; did you mean {meant}?" if meant else f"; there are: {', '.join(names)}."),
+                param="name",
+            )
+
+
+def tuned(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The configuration with these changes. What cannot be read, or is about something that is gone, does not count."""
+    readable = dict(_readable(changes.items()))
+    if not readable:
+        return settings
+    routing = settings.routing.model_copy(update={name: readable[name] for name in ROUTING if name in readable})
+    upstreams = {name: _upstream(upstream, readable) for name, upstream in settings.upstreams.items()}
+    made = replace(settings, routing=routing, upstreams=MappingProxyType(upstreams))
+    return replace(made, version=version_of(made))
+
+
+def _upstream(settings: UpstreamSettings, changes: Mapping[str, Any]) -> UpstreamSettings:
+    name = settings.name
+    said = {**changes.get(BREAKER, {}), **changes.get(f"{BREAKER}.{name}", {})}
+    most = changes.get(f"{CONCURRENCY}.{name}", changes.get(CONCURRENCY, settings.max_concurrency))
+    breaker = settings.breaker.model_copy(update=said)
+    if breaker.max_open < breaker.open:  # it was said of one of them alone
+        breaker = breaker.model_copy(update={"max_open": breaker.open})
+    return replace(settings, breaker=breaker, max_concurrency=most)
+
+
+def _readable(changes: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+    for name, value in changes:
+        if name.partition(".")[0] in (*ROUTING, BREAKER, CONCURRENCY):
+            try:
+                yield name, _made(name, value)
+            except ValidationError:
+                continue  # of a release that allowed it
+
+
+def _made(name: str, value: Any) -> Any:
+    """The value as the schema has it. Raises `ValidationError`."""
+    kind = name.partition(".")[0]
+    if kind == CONCURRENCY:
+        return _COUNT.validate_python(value, strict=True)
+    if kind == BREAKER:
+        made = Breaker.model_validate(value)
+        return {field: getattr(made, field) for field in made.model_fields_set}
+    return getattr(Routing.model_validate({name: value}), name)
+
+
+def _value(name: str, settings: Settings, changes: Mapping[str, Any]) -> Any:
+    kind, _, upstream = name.partition(".")
+    if kind in ROUTING:
+        return getattr(settings.routing, kind)
+    if not upstream:
+        return changes.get(kind)
+    found = settings.upstreams[upstream]
+    return plain(found.breaker) if kind == BREAKER else found.max_concurrency
