@@ -71,7 +71,7 @@ class Pressure:
         """Bytes that the client has not taken yet, as far as this machine knows."""
         size = self._transport.get_write_buffer_size()
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # it is closed, or cannot tell
+            with contextlib.suppress(OSError, ValueError):  # it is closed, or cannot tell
                 told = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
                 size += int.from_bytes(told, sys.byteorder)
         return size

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from app.config.schema import Model
 from app.config.settings import UpstreamSettings
+from app.core.buffers import Buffers
 from app.core.clock import Clock
 from app.core.upstream import Upstream
 from app.upstreams.breaker import BreakerSettings
 from app.upstreams.claude import ClaudeUpstream
+from app.upstreams.connection import nobody_counts
 from app.upstreams.http import Clocks, HttpTransport
 from app.upstreams.ollama import OllamaUpstream
 from app.upstreams.openai import OpenAIUpstream
@@ -20,12 +22,19 @@ KEEPALIVE_SECONDS: Final = {"anthropic": 30.0}
 """How long idle connections are kept, where the server is known to keep them longer than uvicorn's 5 s."""
 
 
-def adapter(settings: UpstreamSettings, notes: Mapping[str, Model], clock: Clock) -> Upstream:
-    """The adapter of one upstream, with a connection pool of its own."""
+def adapter(
+    settings: UpstreamSettings,
+    notes: Mapping[str, Model],
+    clock: Clock,
+    buffers: Buffers | None = None,
+    held: Callable[[int], None] = nobody_counts,
+) -> Upstream:
+    """The adapter of one upstream, with a connection pool of its own. `buffers` bound what its streams may hold, and
+    `held` is told of what waits there."""
     timeouts = settings.timeouts
     clocks = Clocks(timeouts.connect, timeouts.first_token, timeouts.idle, timeouts.total)
     keepalive = KEEPALIVE_SECONDS.get(settings.kind, 4.0)
-    transport = HttpTransport(connect_timeout=timeouts.connect, keepalive=keepalive)
+    transport = HttpTransport(connect_timeout=timeouts.connect, keepalive=keepalive, buffers=buffers, held=held)
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     name, url, local = settings.name, settings.base_urls[0], settings.local
     match settings.kind:

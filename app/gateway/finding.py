@@ -7,10 +7,12 @@ A part of the composition root; asking again later is `discovery`'s.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from app.config.schema import Model
 from app.config.settings import Settings
+from app.core.buffers import Buffers
 from app.core.card import Card
 from app.core.clock import Clock
 from app.core.money import Price
@@ -23,6 +25,7 @@ from app.routing.registry import Registry
 from app.simulator.server import default_tiers
 from app.spend.prices import price_of
 from app.telemetry.logs import get_logger
+from app.upstreams.connection import nobody_counts
 
 log = get_logger("tierway")
 
@@ -33,16 +36,18 @@ async def discovered(
     embedder: StaticEmbedder | None,
     stack: contextlib.AsyncExitStack,
     clock: Clock,
+    held: Callable[[int], None] = nobody_counts,
 ) -> tuple[Discovery, bool]:
-    """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start."""
+    """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start.
+    `held` is told of what waits of their answers."""
     builtin = builtin_of(embedder, stack)
-    discovery = await _discover(settings, builtin, gateway, stack, clock, simulated=False)
+    discovery = await _discover(settings, builtin, gateway, stack, clock, held, simulated=False)
     named = any(not upstream.probed for upstream in settings.upstreams.values())
     if named or any(found.error is None for found in discovery.found if found.kind != BUILTIN):
         return discovery, False
     tiers = await stack.enter_async_context(default_tiers())
     settings = replace(settings, upstreams=tiers.upstreams, models={**settings.models, **tiers.models})
-    return await _discover(settings, builtin, gateway, stack, clock, simulated=True), True
+    return await _discover(settings, builtin, gateway, stack, clock, held, simulated=True), True
 
 
 def builtin_of(embedder: StaticEmbedder | None, stack: contextlib.AsyncExitStack) -> BuiltinUpstream:
@@ -57,10 +62,12 @@ async def _discover(
     gateway: Gateway,
     stack: contextlib.AsyncExitStack,
     clock: Clock,
+    held: Callable[[int], None],
     *,
     simulated: bool,
 ) -> Discovery:
-    adapters = [adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()]
+    buffers = Buffers.of(settings.streaming.buffer_bytes)
+    adapters = [adapter(upstream, settings.models, clock, buffers, held) for upstream in settings.upstreams.values()]
     for upstream in adapters:
         stack.push_async_callback(upstream.close)
     gateway.upstreams = {upstream.name: upstream for upstream in (*adapters, builtin)}

@@ -22,7 +22,7 @@ BODILESS: Final = frozenset({204, 304})
 GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
-def _nobody_counts(change: int) -> None:
+def nobody_counts(change: int) -> None:
     """What waits here shows nowhere."""
 
 
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
     """`idle_since` is when the last exchange was over, in loop seconds; None while one runs. `held` is told of bytes
     that wait for a reader who does not keep up, and of their leaving."""
 
-    def __init__(self, buffers: Buffers | None = None, held: Callable[[int], None] = _nobody_counts) -> None:
+    def __init__(self, buffers: Buffers | None = None, held: Callable[[int], None] = nobody_counts) -> None:
         self._most = (buffers or Buffers()).body
         self._held = held
         self.status = 0

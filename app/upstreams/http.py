@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from app.core.buffers import Buffers
 from app.core.errors import BadReply, InternalError, Refused, TimedOut
-from app.upstreams.connection import Connection
+from app.upstreams.connection import Connection, nobody_counts
 from app.upstreams.dial import Target, connect, target_of
 
 REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -164,7 +164,7 @@ class HttpTransport:
 
     `keepalive` (seconds) stays below what servers keep idle connections for (uvicorn: 5), so that a request is not
     sent into a connection that is just being closed. Streams have connections of their own, with `buffers` that bound
-    what one of them may hold.
+    what one of them may hold, and `held` is told of what waits there.
     """
 
     def __init__(
@@ -173,12 +173,12 @@ class HttpTransport:
         connect_timeout: float,
         keepalive: float = 4.0,
         buffers: Buffers | None = None,
-        make: Callable[[Buffers], Connection] = Connection,
+        held: Callable[[int], None] = nobody_counts,
     ) -> None:
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
         self._buffers = buffers or Buffers()
-        self._make = functools.partial(make, self._buffers)
+        self._make = functools.partial(Connection, self._buffers, held)
         self._idle: dict[tuple[bool, str, int, bool], list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
