@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from app.core.caller import ANONYMOUS, Caller
 from app.core.card import Ability, Card
 from app.core.clock import ManualClock
-from app.core.errors import Broken, GatewayError, ModelNotAllowed, ModelNotFound, Refused, Rejected, UpstreamFailed
+from app.core.errors import (
+    Broken,
+    BudgetExceeded,
+    BudgetStoreUnavailable,
+    GatewayError,
+    ModelNotAllowed,
+    ModelNotFound,
+    Refused,
+    Rejected,
+    UpstreamFailed,
+)
 from app.core.events import Event, Fault, Finish, Start, Text, Usage, fold
 from app.core.money import FREE, Price, Tokens
 from app.core.plan import Plan
@@ -26,8 +36,10 @@ from app.gateway.embeddings import Embedded
 from app.gateway.gateway import Gateway
 from app.gateway.settle import Settlement
 from app.gateway.shadow import Tap
+from app.gateway.stages import everyone
 from app.routing.registry import Registry
 from tests.core.nouns import card, chat, embedding, paid
+from tests.gateway.bank import A_NANO_A_TOKEN, Till
 from tests.gateway.fakes import FakeUpstream, PlainPlanner, Script, Step, Told, good, start
 
 QWEN = card("gpu/qwen", price=FREE)
@@ -39,20 +51,30 @@ EMBEDDER = card("gpu/embedder", abilities=frozenset({Ability.EMBEDDINGS}), price
 class House:
     """A gateway over one local and one paid upstream, with everything it notes."""
 
-    def __init__(self, gpu: Sequence[Step] | Script = (), claude: Sequence[Step] | Script = ()) -> None:
+    till: Till
+
+    def __init__(
+        self,
+        gpu: Sequence[Step] | Script = (),
+        claude: Sequence[Step] | Script = (),
+        till: Till | None = None,
+        cards: Sequence[Card] = (),
+    ) -> None:
         self.gpu = FakeUpstream("gpu", script=_script(gpu))
         self.claude = FakeUpstream("claude", local=False, script=_script(claude))
         self.prepared: list[tuple[str, str | None]] = []
         self.records: list[Record] = []
         self.errors: list[tuple[str, BaseException]] = []
-        clock = ManualClock()
+        clock = ManualClock() if till is None else till.clock
         self.health = Told(clock)
         self.tasks = TaskOwner(self._on_error)
-        settlement = Settlement([self.records.append], self.tasks, self._on_error)
+        money = {} if till is None else {"leave": till.admission.leave}
+        settlement = Settlement([self.records.append], self.tasks, self._on_error, **money)
         attempts = Attempts(self.health, sleep=lambda seconds: asyncio.sleep(0))
         self.planner = PlainPlanner(self.health.demoted, VERDICT)
-        self.gateway = Gateway(self.planner, attempts, settlement, clock, prepare=self._prepare)
-        self.gateway.registry = Registry([QWEN, OPUS, EMBEDDER])
+        admit = everyone if till is None else till.admission
+        self.gateway = Gateway(self.planner, attempts, settlement, clock, admit=admit, prepare=self._prepare)
+        self.gateway.registry = Registry(cards or [QWEN, OPUS, EMBEDDER])
         self.gateway.upstreams = {"gpu": self.gpu, "claude": self.claude}
 
     def _prepare(self, request: Request, card: Card, task_type: str | None) -> tuple[Request, tuple[str, ...]]:
@@ -351,3 +373,226 @@ async def test_a_caller_that_leaves_an_embedding_is_recorded_as_gone() -> None:
     assert task.cancelled()
     record = await house.record()
     assert (record.status, record.client_gone, record.attempts[0].outcome) == (499, True, "left")
+
+
+# --- money ------------------------------------------------------------------------------------------------------------
+
+DEAR = paid("claude/opus", price=A_NANO_A_TOKEN)
+SECOND = paid("gpu/second", price=A_NANO_A_TOKEN)
+LIMITED = Caller(key_id="k", requests_per_minute=100, tokens_per_minute=10_000, concurrency=1)
+NO_CONTENT: list[Step] = [start()]
+
+
+def banked(first: Sequence[Step] | Script, second: Sequence[Step] | Script = (), limit: int | None = 1_000) -> House:
+    """Two paid models, and money for their answers. Each answer may be 101 tokens and more, at a nano-dollar each."""
+    till = Till(limit)
+    house = House(second, first, till, [DEAR, SECOND] if second else [DEAR])
+    house.till = till
+    return house
+
+
+async def at_rest(house: House) -> None:
+    """All is over, and what the store did not hear was told it again."""
+    await house.tasks.drain(5.0)
+    await house.till.healed()
+    assert house.till.bank.is_at_rest, (house.till.bank.leases, house.till.bank.seats)
+    assert not house.till.ledger.open_leases
+    assert house.errors == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_is_charged_what_it_cost(stream: bool) -> None:
+    house = banked(good())
+    answer = fold(await house.ask("claude/opus", stream, LIMITED))
+    assert answer.usage is not None and answer.usage.cost_nano == 5
+    assert answer.start.served is not None and [each.kind for each in answer.start.served.rates] == [
+        "requests",
+        "tokens",
+    ]
+    record = await house.record()
+    assert (record.cost_nano, record.tokens, record.attempts[0].leased) == (5, Tokens(10, 5), True)
+    await at_rest(house)
+    assert (house.till.bank.holds, house.till.bank.charges) == ([101], [5])
+    assert cast(Request, house.claude.asked[0]).max_tokens == 101
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_attempts_that_failed_and_may_be_billed_are_part_of_the_cost(stream: bool) -> None:
+    """The answer, the record and the budget say the same, whatever came before."""
+    house = banked([start(), Broken("reset")], good())
+    answer = fold(await house.ask("auto", stream))
+    assert answer.usage is not None and answer.usage.cost_nano == 101 + 102 + 5
+    record = await house.record()
+    assert record.cost_nano == 208 and [each.cost_nano for each in record.attempts] == [101, 102, 5]
+    await at_rest(house)
+    assert house.till.bank.charges == [101, 102, 5]
+
+
+async def test_an_attempt_that_is_not_billed_costs_nothing_and_its_money_is_there_for_the_next() -> None:
+    house = banked([Refused("no")], good(), limit=102)
+    answer = fold(await house.ask("auto"))
+    assert answer.usage is not None and answer.usage.cost_nano == 5
+    await at_rest(house)
+    assert house.till.bank.charges == [0, 5] and (await house.record()).cost_nano == 5
+
+
+async def test_when_all_fail_nothing_is_held_and_nobody_owes_for_nothing() -> None:
+    house = banked([Refused("no")], [Refused("no")])
+    with pytest.raises(UpstreamFailed):
+        await house.ask("auto", caller=LIMITED)
+    await at_rest(house)
+    record = await house.record()
+    assert (record.cost_nano, record.tokens, record.usage_estimated) == (0, None, False)
+    assert sorted(house.till.bank.taken.values()) == [0, 1], "the tokens it had asked for are there again"
+
+
+async def test_the_same_model_tried_twice_holds_twice_and_is_charged_for_both() -> None:
+    house = banked(Script([start(), Broken("reset")], good()))
+    answer = fold(await house.ask("claude/opus"))
+    assert answer.usage is not None and answer.usage.cost_nano == 106
+    await at_rest(house)
+    assert house.till.bank.charges == [101, 5] and [each.outcome for each in (await house.record()).attempts] == [
+        "broken",
+        "ok",
+    ]
+
+
+async def test_a_refusal_is_no_attempt_and_says_nothing_about_anybody() -> None:
+    house = banked(good(), good(), limit=10)
+    with pytest.raises(BudgetExceeded, match="global budget"):
+        await house.ask("claude/opus", caller=LIMITED)
+    await at_rest(house)
+    record = await house.record()
+    assert (record.status, record.error_code, record.attempts) == (429, "budget_exceeded", ())
+    assert house.health.begun == [] and house.till.refusals == [("global", 10)]
+    assert house.till.bank.taken == {} and house.claude.asked == []
+
+
+async def test_a_stream_that_outgrows_what_may_be_spent_ends_there() -> None:
+    """The model stops at once, the client has a whole answer that says why, and the record is of a success."""
+    pieces: list[Step] = [Text("abcd") for _ in range(300)]
+    house = banked([start(), *pieces, Finish("stop"), Usage(Tokens(10, 300))], limit=150)
+    *_, finish, usage = await house.ask("claude/opus", caller=LIMITED)
+    assert finish == Finish("length") and isinstance(usage, Usage) and usage.stopped == "budget"
+    assert house.is_closed()
+    record = await house.record()
+    assert (record.status, record.error_code, record.finish, record.client_gone) == (200, None, "length", False)
+    assert record.attempts[0].outcome == "stopped" and record.cost_nano == usage.cost_nano == 101
+    assert [error for _, error in house.health.outcomes if isinstance(error, Exception)] == []
+    await at_rest(house)
+
+
+async def test_an_answer_that_was_ended_for_money_is_not_asked_for_again_in_a_shadow() -> None:
+    class Watching:
+        closed = 0
+
+        def add(self, event: Event) -> None: ...
+
+        def close(self) -> bool:
+            self.closed += 1
+            return True
+
+    for limit, closed in ((150, 0), (None, 1)):
+        house = banked([start(), *[Text("a")] * 200, Finish("stop")], limit=limit)
+        tap = Watching()
+        house.gateway.repeat = lambda caller, request, plan, tap=tap: cast(Tap, tap)
+        await house.ask("claude/opus")
+        assert tap.closed == closed
+        await at_rest(house)
+
+
+@pytest.mark.parametrize("told", [7, None])
+async def test_embeddings_are_charged_what_was_read(told: int | None) -> None:
+    house = banked(good())
+    house.gateway.registry = Registry([EMBEDDER])
+    house.gpu.embeddings = lambda: Embeddings(((0.5,),), "m", told)
+    embedded = await house.gateway.embed(LIMITED, embedding("gpu/embedder"))
+    held = house.till.bank.holds[0]
+    assert embedded.usage.cost_nano == (told or held) and embedded.served.rates
+    assert (await house.record()).cost_nano == embedded.usage.cost_nano
+    await at_rest(house)
+    assert house.till.bank.charges == [told or held]
+
+
+async def test_an_embedding_that_failed_holds_nothing() -> None:
+    house = banked(good())
+    house.gateway.registry = Registry([EMBEDDER])
+
+    def fails() -> Embeddings:
+        raise Rejected("too long")
+
+    house.gpu.embeddings = fails
+    with pytest.raises(Rejected):
+        await house.gateway.embed(LIMITED, embedding("gpu/embedder"))
+    await at_rest(house)
+    assert house.till.bank.charges == [0]
+
+
+async def test_while_the_store_is_away_the_free_model_answers_and_the_paid_one_is_not_asked() -> None:
+    house = House(good("free"), good(), till := Till(1_000))
+    house.till = till
+    till.bank.away = True
+    assert fold(await house.ask("auto")).choices[0].text == "free"
+    with pytest.raises(BudgetStoreUnavailable):
+        await house.ask("claude/opus")
+    await house.tasks.drain(1.0)
+    assert [record.status for record in house.records] == [200, 503] and house.claude.asked == []
+    assert till.refusals == [("store", None)]
+
+
+async def test_an_error_while_the_request_is_made_ready_gives_back_what_it_was_given() -> None:
+    """The second time, when a seat was taken and the first attempt is to be paid."""
+    house = banked(Script([start(), Broken("reset")], good()))
+    prepare = house._prepare
+
+    def breaks(request: Request, card: Card, task_type: str | None) -> tuple[Request, tuple[str, ...]]:
+        if house.prepared:
+            raise KeyError("a mistake")
+        return prepare(request, card, task_type)
+
+    house.gateway._prepare = breaks
+    with pytest.raises(KeyError):
+        await house.ask("claude/opus", caller=LIMITED)
+    assert (await house.record()).cost_nano == 101
+    await at_rest(house)
+    assert house.till.bank.charges == [101]
+
+
+@pytest.mark.parametrize("taken", range(1, 5))
+async def test_a_caller_that_closes_at_any_event_is_charged_once(taken: int) -> None:
+    house = banked(good())
+    events = house.gateway.answer(LIMITED, chat("claude/opus", stream=True))
+    for _ in range(taken):
+        await anext(events)
+    await events.aclose()
+    record = await house.record()
+    await at_rest(house)
+    assert house.till.bank.charges == [record.cost_nano] and len(house.till.bank.final) == 1
+
+
+@pytest.mark.parametrize("turns", range(30))
+@pytest.mark.parametrize("trouble", ["none", "broken", "extended", "embedding"])
+async def test_a_caller_that_is_cancelled_at_any_await_leaves_nothing_held(trouble: str, turns: int) -> None:
+    """In line for money, while the model answers, between two attempts, while more is held, while it is paid for."""
+    steps: dict[str, Script] = {
+        "broken": Script([start(), Broken("reset")], good()),
+        "extended": Script([start(), *[Text("a")] * 110, Finish("stop"), Usage(Tokens(10, 110))]),
+    }
+    house = banked(steps.get(trouble, Script(good())), limit=5_000)
+    asking: Coroutine[Any, Any, object] = house.ask("claude/opus", caller=LIMITED)
+    if trouble == "embedding":
+        asking.close()
+        house.gateway.registry = Registry([EMBEDDER])
+        asking = house.gateway.embed(LIMITED, embedding("gpu/embedder"))
+    task = asyncio.ensure_future(asking)
+    for _ in range(turns if trouble != "extended" else 4 * turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert house.is_closed()
+    await house.tasks.drain(5.0)
+    await at_rest(house)
+    if turns:
+        record = await house.record()
+        assert (record.cost_nano or 0) == sum(house.till.bank.charges)
+        assert len(house.health.begun) == len(house.health.outcomes) == len(record.attempts)
