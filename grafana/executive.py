@@ -100,7 +100,7 @@ EXECUTIVE: Final = Dashboard(
             width=12,
         ),
         lines(
-            "Answered at home",
+            "Local share",
             f"sum(rate({LOCAL}[$__rate_interval])) / (sum(rate({ANSWERED}[$__rate_interval])) > 0)",
             "local share",
             "percentunit",

@@ -93,6 +93,31 @@ OPERATIONS: Final = Dashboard(
                 Query("sum by (instance) (tierway_streams_active)", "{{instance}} streams"),
             ),
         ),
+        P(
+            "Answers that wait for their clients",
+            (
+                Query(or_zero(rate("tierway_backpressure_seconds_total")), "seconds waited a second"),
+                Query(or_zero(rate("tierway_backpressure_events_total")), "times a second"),
+            ),
+            about="Slow readers: a client that takes nothing slows its own upstream and nobody else.",
+        ),
+        lines(
+            "Bytes that wait for clients", "sum by (instance) (tierway_stream_buffer_bytes)", "{{instance}}", "bytes"
+        ),
+        lines(
+            "Refused because there was too much",
+            rate("tierway_shed_total", "cause"),
+            "{{cause}}",
+            "reqps",
+            about="503 overloaded, by what was full.",
+        ),
+        P(
+            "Places at upstreams",
+            (
+                Query("sum by (upstream) (tierway_upstream_limit)", "{{upstream}} at most"),
+                Query("sum by (upstream) (tierway_upstream_waiting)", "{{upstream}} waiting"),
+            ),
+        ),
         percentiles("How late the event loop is", "tierway_event_loop_lag_seconds"),
         lines("The store, p99 by call", quantile(0.99, "tierway_store_seconds", "script"), "{{script}}", "s"),
         lines("Calls of the store", rate("tierway_store_seconds_count", "script"), "{{script}}", "ops"),

@@ -65,9 +65,9 @@ QUALITY: Final = Dashboard(
             most=1,
         ),
         Row("What goes wrong"),
-        lines("Ratings", "60 * " + rate("tierway_feedback_total", "rating"), "{{rating}}", "cpm"),
+        lines("Ratings over time", "60 * " + rate("tierway_feedback_total", "rating"), "{{rating}}", "cpm"),
         lines(
-            "Answers from less than was sent",
+            "Cut by upstream",
             "60 * " + rate("tierway_truncations_total", "upstream"),
             "{{upstream}}",
             "cpm",
