@@ -37,8 +37,9 @@ def error_headers(error: GatewayError, request_id: str, body: bytes) -> Headers:
         headers.append((b"allow", error.allow.encode()))
     if isinstance(error, RateLimited):
         headers += header_rows(error.rates)
-    if isinstance(error, RequestTooLarge):
-        headers.append((b"connection", b"close"))  # the rest of the body may still be on its way
+    if isinstance(error, (RequestTooLarge, ShuttingDown)):
+        # The rest of the body may still be on its way; and who stops wants to be rid of kept connections.
+        headers.append((b"connection", b"close"))
     return headers
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from app.api.errors import WriteError, send_error, shown
 from app.api.inbound import Inbound, Receive, Scope, Send
-from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Shed
+from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Shed, ShuttingDown
 from app.core.tasks import ErrorHandler
 
 FEW: Final = 0.05
@@ -60,6 +60,7 @@ class Front:
         self._pressure = pressure
         self._shed = shed
         self.in_flight = 0
+        self.stopping: Callable[[], bool] = lambda: False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._paths.get(scope["path"]) if scope["type"] == "http" else None
@@ -77,6 +78,8 @@ class Front:
         try:
             if inbound.scope["method"] != "POST":
                 raise MethodNotAllowed(f"{inbound.scope['path']} takes POST requests.")
+            if self.stopping():
+                raise ShuttingDown("The gateway is shutting down.", retry_after=1)
             if (cause := self._too_much()) is not None:
                 self._shed(cause)
                 raise Shed("The gateway has as many requests in flight as it takes.", cause=cause)

@@ -174,3 +174,11 @@ async def test_what_the_servers_end_cuts_gets_an_answer(rig: Rig, cut: Wire) -> 
     """The client may go to another replica instead of guessing."""
     assert cut.status == 503 and cut.error["code"] == "shutting_down" and cut.headers["retry-after"] == "1"
     assert rig.errors == [] and rig.front.in_flight == 0
+
+
+async def test_who_comes_while_the_gateway_stops_is_sent_elsewhere(rig: Rig) -> None:
+    """With a status that says so, before the body is read, and on a connection that is closed then."""
+    rig.front.stopping = lambda: True
+    wire = await rig.serve(Wire(b"{}"))
+    assert wire.status == 503 and wire.error["code"] == "shutting_down"
+    assert wire.headers["connection"] == "close" and wire.headers["retry-after"] == "1"
