@@ -8,6 +8,7 @@ import click
 from app import __version__
 from app.cli.check import check
 from app.cli.eval import evaluation
+from app.cli.flags import flags
 from app.cli.keys import keys
 from app.cli.ledger import ledger
 from app.cli.models import models
@@ -15,13 +16,17 @@ from app.cli.replay import replay_command
 from app.cli.report import report
 from app.cli.route import route
 from app.cli.serve import serve
+from app.cli.settings import reload, settings, versions
 from app.cli.simulate import simulate
 from app.cli.train import train
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[serve, check, models, route, replay_command, report, simulate, keys, ledger, train, evaluation],
+    commands=[
+        *(serve, check, models, route, replay_command, report, simulate, keys, ledger, train, evaluation),
+        *(flags, settings, versions, reload),
+    ],
 )
 @click.version_option(__version__, prog_name="tierway")
 def main() -> None:
