@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter
 from pydantic import SecretStr
 
 from app.access.idempotency import Idempotency
-from app.access.keys import KeyRecord, Keys
+from app.access.keys import Keys
 from app.api.admin import admin_router
 from app.api.app import fastapi_app
 from app.api.audit import audit_router
@@ -31,35 +30,39 @@ from app.api.health import Readiness, health_router
 from app.api.idempotent import Idempotent
 from app.api.inbound import Receive, Scope, Send
 from app.api.models import models_router
+from app.api.pressure import CLIENTS, clients_of
 from app.api.reply import Pace
+from app.api.resumable import Resumable
 from app.api.rollouts import rollouts_router
 from app.api.route import RouteEndpoint
 from app.api.sessions import sessions_router
 from app.api.settings import settings_router
+from app.api.stopping import LAST_WORDS_SECONDS, Stopping
+from app.api.streams import streams_router
 from app.api.upstreams import upstreams_router
 from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.card import Card
 from app.core.clock import SystemClock
-from app.core.errors import GatewayError, StoreUnavailable
+from app.core.errors import StoreUnavailable
 from app.core.plan import Plan
 from app.core.record import Record
 from app.core.request import Request
 from app.core.tasks import TaskOwner
-from app.core.upstream import Upstream
-from app.gateway.adapters import adapter
 from app.gateway.attempts import Attempts
-from app.gateway.discovery import BUILTIN, LIST_SECONDS, Discovery, Found, Notes
-from app.gateway.finding import builtin_of, discovered
+from app.gateway.discovery import BUILTIN, Discovery, Found
+from app.gateway.finding import discovered
 from app.gateway.gateway import Gateway
+from app.gateway.overload import Overload
 from app.gateway.planning import Planning
+from app.gateway.resumable import streams_of
 from app.gateway.routed import Basis, Routed
 from app.gateway.runtime import Runtime
 from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
 from app.gateway.spending import Spending
-from app.gateway.tuning import Tuning
 from app.gateway.standing import Standing
+from app.gateway.tuning import Tuning
 from app.recall.embedder import load_embedder, wheel_folder
 from app.routing.defaults import with_defaults
 from app.routing.registry import Registry
@@ -73,7 +76,9 @@ from app.telemetry.logs import get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.telemetry.money_metrics import MoneyMetrics
 from app.telemetry.operation_metrics import OperationMetrics
+from app.telemetry.overload_metrics import OverloadMetrics
 from app.telemetry.session_metrics import SessionMetrics
+from app.telemetry.stream_metrics import StreamMetrics
 from app.upstreams.health import Health
 from app.wire import chat, objects
 from app.wire.codec import Limits
@@ -102,14 +107,11 @@ class Ready:
     keys_needed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What there is. `causes`: why each upstream is away that is, for the operator's eyes only."""
+class Lasting(NamedTuple):
+    """What outlives the connection of a request: answers for who asks again, streams for who comes back."""
 
-    found: tuple[Found, ...]
-    registry: Registry
-    keys: tuple[KeyRecord, ...]
-    causes: Mapping[str, str]
+    answers: Idempotency
+    resumable: Resumable
 
 
 STARTUP_ERRORS: Final = (StartupError, StoreUnusable, StoreUnavailable)
@@ -124,59 +126,34 @@ class Application:
         self._settings = settings
         self._announce = announce
         self._front: Front | None = None
+        self.stopping = Stopping(_log_error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._lifespan(scope.get("state", {}), receive, send)
         else:
             assert self._front is not None, "a server starts the application before it sends requests"
-            await self._front(scope, receive, send)
+            with self.stopping.request():
+                await self._front(scope, receive, send)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, state: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """`state` is what the server hands to everything that belongs to it."""
         await receive()
         try:
-            async with running(self._settings, self._announce) as self._front:
+            async with running(self._settings, self._announce, self.stopping, state) as self._front:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
+                await self.stopping.ended(LAST_WORDS_SECONDS)
         except STARTUP_ERRORS as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})  # which the server logs
             return
         await send({"type": "lifespan.shutdown.complete"})
 
 
-async def inspected(settings: Settings) -> Inspection:
-    """What there is, without serving: opens the store and asks every upstream."""
-    async with contextlib.AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(_secret(settings.redis_url), settings.data_dir))
-        clock = SystemClock()
-        upstreams: list[Upstream] = [
-            adapter(upstream, settings.models, clock) for upstream in settings.upstreams.values()
-        ]
-        for upstream in upstreams:
-            stack.push_async_callback(upstream.close)
-        upstreams.append(builtin_of(load_embedder(wheel_folder()), stack))
-        registries: list[Registry] = []
-        notes = Notes(settings.models, settings.only_listed_models, settings.aliases)
-        discovery = Discovery(upstreams, notes, lambda card, note: None, registries.append, lambda found: None)
-        await discovery.refresh()
-        away = {found.upstream for found in discovery.found if found.error is not None}
-        causes = {upstream.name: await _cause(upstream) for upstream in upstreams if upstream.name in away}
-        keys = await Keys(store, clock).list()
-        return Inspection(discovery.found, registries[-1], keys, causes)
-
-
-async def _cause(upstream: Upstream) -> str:
-    """Why it is away, in the words of what failed, which may hold addresses; empty where it has no words."""
-    try:
-        async with asyncio.timeout(LIST_SECONDS):
-            await upstream.cards()
-    except (GatewayError, TimeoutError) as error:
-        return str(error.__cause__ or "")
-    return ""
-
-
 @contextlib.asynccontextmanager
-async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front]:
+async def running(
+    settings: Settings, announce: Announce, stopping: Stopping, state: MutableMapping[str, Any]
+) -> AsyncIterator[Front]:
     """A whole gateway, from its store to its front."""
     async with contextlib.AsyncExitStack() as stack:
         clock = SystemClock()
@@ -210,18 +187,27 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             basis, routed, MoneyMetrics(registry), lambda: [each.caller() for each in keys.ring.records]
         )
         operation = OperationMetrics(registry)
-        readers = (*routed.readers, spending.costs.note, operation.observe, _request_log(settings))
+        overload = Overload(settings, clock, OverloadMetrics(registry))
+        streams = streams_of(basis)
+        readers = (*routed.readers, spending.costs.note, streams.note, operation.observe, _request_log(settings))
         routing = settings.routing
         gateway = Gateway(
             routed.planning,
-            Attempts(routed.health, routing.fallback.max_attempts, emergency=routed.local_watch.trigger_after),
+            Attempts(
+                routed.health,
+                routing.fallback.max_attempts,
+                emergency=routed.local_watch.trigger_after,
+                seating=overload.seating,
+            ),
             Settlement(readers, tasks, _log_error, spending.admission.leave),
             clock,
             admit=spending.admission,
             prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
         )
         gateway.converse = talks = _conversing(basis, routed, SessionMetrics(registry))
-        discovery, simulated = await discovered(settings, gateway, embedder, stack, clock)
+        held = StreamMetrics(registry)
+        state[CLIENTS] = clients_of(settings.streaming, held)
+        discovery, simulated = await discovered(settings, gateway, embedder, stack, clock, held.held)
         await spending.open(stack)
         stack.push_async_callback(routed.success.aclose)
         stack.push_async_callback(tasks.drain, DRAIN_SECONDS)
@@ -230,7 +216,10 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         for owner in (shadows, watchers):  # these never end by themselves, or nobody waits for them
             stack.push_async_callback(owner.cancel)
         tuning = Tuning(
-            runtime.versions, settings, lambda name: gateway.registry.lookup(name) is not None, routed.configure
+            runtime.versions,
+            settings,
+            lambda name: gateway.registry.lookup(name) is not None,
+            overload.after(routed.configure),
         )
         stack.enter_context(runtime.heard_by(tuning.apply))
         await routed.start(broadcast, watchers)
@@ -238,12 +227,15 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
         keys.follow(broadcast)
         await stack.enter_async_context(broadcast.running())
         watchers.spawn(discovery.run(), "discovery")
-        watchers.spawn(watch_lag(metrics.event_loop_lag.observe), "event loop lag")
+        watchers.spawn(watch_lag(metrics.event_loop_lag.observe, overload.pressure.observe), "event loop lag")
         standing = Standing(operation, store, lambda: discovery.found, lambda: gateway.registry, routed.success)
         watchers.spawn(standing.run(), "standing")
+        pace = Pace(settings.streaming.commit_after, settings.streaming.ping, settings.streaming.send_timeout)
+        resumable = Resumable(streams, gateway, chat, pace, TaskOwner(_log_error), stopping.request)
+        stack.push_async_callback(resumable.aclose)  # first of all: it needs all the rest
         routers = [
             models_router(door, gateway, _state_of(discovery, routed.health)),
-            health_router(_readiness(discovery, store), lambda: exposition(registry)),
+            health_router(_readiness(discovery, store, stopping), lambda: exposition(registry)),
             sessions_router(door, talks.sessions),
             feedback_router(door, routed.decisions, metrics.feedback),
             admin_router(door, keys),
@@ -256,8 +248,11 @@ async def running(settings: Settings, announce: Announce) -> AsyncIterator[Front
             rollouts_router(door, routed.rollouts, lambda: gateway.registry),
             baseline_router(door, routed.baselines, lambda: gateway.registry),
             audit_router(door, routed.audit),
+            streams_router(door, streams, pace),
         ]
-        front = _front(settings, door, gateway, metrics, routers, routed.planning, Idempotency(store))
+        lasting = Lasting(Idempotency(store), resumable)
+        front = _front(settings, door, gateway, metrics, routers, routed.planning, lasting, overload)
+        front.stopping = lambda: stopping.begun
         announce(Ready(settings, gateway.registry, discovery.found, simulated, not door.open))
         yield front
 
@@ -293,24 +288,27 @@ def _front(
     metrics: Metrics,
     routers: Sequence[APIRouter],
     planning: Planning,
-    answers: Idempotency,
+    lasting: Lasting,
+    overload: Overload,
 ) -> Front:
-    bounds, pace = settings.limits, settings.streaming
+    bounds, resumable = settings.limits, lasting.resumable
     limits = Limits(bounds.body_bytes, bounds.messages, bounds.tools, bounds.depth)
-    timing = Pace(pace.commit_after, pace.ping, pace.send_timeout)
 
     def peek(request: Request, caller: Caller) -> Plan:
         return planning.peek(request, caller, gateway.registry)
 
     paths = {
         "/v1/chat/completions": TokenPath(
-            ChatEndpoint(door, gateway, chat, limits, timing, metrics.streams_active.inc), chat.write_error, "chat"
+            ChatEndpoint(door, gateway, chat, limits, resumable.pace, metrics.streams_active.inc, resumable),
+            chat.write_error,
+            "chat",
         ),
         "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error, "embeddings"),
         "/v1/route": TokenPath(RouteEndpoint(door, peek, chat, limits), chat.write_error, "route"),
     }
     for path in REPEATABLE:
-        paths[path] = replace(paths[path], endpoint=Idempotent(paths[path].endpoint, door, answers, bounds.body_bytes))
+        endpoint = Idempotent(paths[path].endpoint, door, lasting.answers, bounds.body_bytes)
+        paths[path] = replace(paths[path], endpoint=endpoint)
     return Front(
         paths,
         fastapi_app(routers),
@@ -318,17 +316,22 @@ def _front(
         on_error=_log_error,
         watch=metrics.in_flight.set,
         refused=gateway.refused,
+        pressure=lambda: overload.pressure.cause,
+        shed=overload.metrics.shed,
     )
 
 
-def _readiness(discovery: Discovery, store: Store) -> Callable[[], Readiness]:
-    """Ready from the first upstream that answered on; the store's absence is told, and lets free traffic go on."""
+def _readiness(discovery: Discovery, store: Store, stopping: Stopping) -> Callable[[], Readiness]:
+    """Ready from the first upstream that answered on, until it stops; the store's absence is told, and lets free
+    traffic go on."""
 
     def readiness() -> Readiness:
         upstreams = {found.upstream: found.error or "ok" for found in discovery.found if found.kind != BUILTIN}
         answered = any(found.models for found in discovery.found if found.kind != BUILTIN)
         checks = {"configuration": "ok", "store": "ok" if store.healthy else "away", "upstreams": upstreams}
-        return Readiness(answered, checks)
+        if stopping.begun:
+            checks["stopping"] = "no more requests are taken"
+        return Readiness(answered and not stopping.begun, checks)
 
     return readiness
 

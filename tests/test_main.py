@@ -12,19 +12,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import httpx2
 import pytest
 from pydantic import SecretStr
 
+from app.api.stopping import Stopping
 from app.config.load import load
 from app.config.settings import Settings, UpstreamSettings
 from app.core.card import Card
-from app.core.clock import SystemClock
-from app.gateway.adapters import adapter
 from app.gateway.discovery import Discovery, Found
-from app.main import Application, Ready, _cause, _log_error, _readiness, _state_of, inspected, is_loopback
+from app.main import Application, Ready, _log_error, _readiness, _state_of, is_loopback
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
 from app.store.client import Store
@@ -52,6 +51,7 @@ class Running:
     client: httpx2.AsyncClient
     ready: list[Ready]
     said: list[Mapping[str, Any]]
+    app: Application
 
     async def json(self, path: str, status: int = 200) -> Any:
         reply = await self.client.get(path)
@@ -76,7 +76,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     transport = httpx2.ASGITransport(cast(Any, app), raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            yield Running(client, ready, said)
+            yield Running(client, ready, said, app)
     finally:
         heard.put_nowait({"type": "lifespan.shutdown"})
         await asyncio.wait_for(life, 15)
@@ -273,12 +273,12 @@ def discovery(*what: Found) -> Discovery:
 )
 def test_ready_from_the_first_upstream_that_answered_on(what: tuple[Found, ...], ready: bool) -> None:
     """Losing one later must not take every replica out of service at once."""
-    state = _readiness(discovery(*what), cast(Store, SimpleNamespace(healthy=True)))()
+    state = _readiness(discovery(*what), cast(Store, SimpleNamespace(healthy=True)), Stopping(_log_error))()
     assert state.ready is ready and "tierway" not in state.checks["upstreams"]
 
 
 def test_a_store_that_went_away_is_told_and_does_not_stop_the_service() -> None:
-    state = _readiness(discovery(found()), cast(Store, SimpleNamespace(healthy=False)))()
+    state = _readiness(discovery(found()), cast(Store, SimpleNamespace(healthy=False)), Stopping(_log_error))()
     assert state.ready and state.checks["store"] == "away"
 
 
@@ -300,6 +300,10 @@ def test_the_word_for_how_a_model_is_doing(model: Card, what: Found, demoted: st
 # --- stopping -------------------------------------------------------------------------------------------------------
 
 
+LOOPS: Final = ("asyncio", "uvloop")
+"""How the threads of an event loop are called that live as long as it."""
+
+
 def sockets() -> int:
     return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in _open_files())
 
@@ -319,8 +323,18 @@ async def test_nothing_is_left_when_it_has_stopped(tmp_path: Path, sim: Simulate
     await soon(lambda: sim.open_connections == 0)
     assert asyncio.all_tasks() == tasks
     await soon(lambda: sockets() <= open_before)
-    left = {thread for thread in set(threading.enumerate()) - threads if not thread.name.startswith("asyncio")}
+    left = {thread for thread in set(threading.enumerate()) - threads if not thread.name.startswith(LOOPS)}
     await soon(lambda: not any(thread.is_alive() for thread in left))
+
+
+async def test_who_stops_is_no_longer_ready_and_takes_no_more_requests(tmp_path: Path, sim: Simulated) -> None:
+    """Whoever balances load learns of it while answers that are under way still end."""
+    async with running(settings(tmp_path, ollama(sim.base_url))) as gateway:
+        gateway.app.stopping.begun = True
+        assert (await gateway.json("/readyz", 503))["checks"]["stopping"]
+        assert await gateway.json("/healthz") == {"status": "ok"}
+        reply = await gateway.client.post("/v1/chat/completions", json=CHAT)
+        assert reply.status_code == 503 and reply.json()["error"]["code"] == "shutting_down"
 
 
 async def test_a_start_that_failed_leaves_nothing_either(tmp_path: Path) -> None:
@@ -334,24 +348,3 @@ async def test_a_fault_of_ours_is_logged_with_its_place(log: Path) -> None:
     """The client was told only an id."""
     _log_error("request mine", RuntimeError("a mistake"))
     assert '"where":"request mine"' in log.read_text() and "RuntimeError: a mistake" in log.read_text()
-
-
-# --- looking without serving ----------------------------------------------------------------------------------------
-
-
-async def test_what_answers_can_be_looked_at_without_serving(tmp_path: Path, sim: Simulated) -> None:
-    tasks = asyncio.all_tasks()
-    gpu = UpstreamSettings("gpu", "vllm", (NOWHERE,), local=True)
-    seen = await inspected(settings(tmp_path, ollama(sim.base_url), gpu))
-    here, away, builtin = seen.found
-    assert (here.upstream, here.models, here.error) == ("ollama", 2, None)
-    assert away.upstream == "gpu" and away.error and list(seen.causes) == ["gpu"] and seen.causes["gpu"]
-    assert builtin.upstream == "tierway" and seen.keys == ()
-    assert seen.registry.get("ollama/sim-small") and seen.registry.get("tierway/static")
-    assert asyncio.all_tasks() == tasks
-
-
-async def test_an_upstream_that_comes_back_meanwhile_has_no_cause(sim: Simulated) -> None:
-    upstream = adapter(ollama(sim.base_url), {}, SystemClock())
-    assert await _cause(upstream) == ""
-    await upstream.close()

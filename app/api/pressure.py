@@ -16,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.config.schema import Streaming
 from app.core.buffers import Buffers
+from app.telemetry.stream_metrics import StreamMetrics
 
 CLIENTS: Final = "tierway.clients"
 """The name in the server's state under which the application says how its clients' connections are to be."""
@@ -41,6 +43,12 @@ class Clients:
 
 
 USUAL: Final = Clients()
+
+
+def clients_of(streaming: Streaming, metrics: StreamMetrics) -> Clients:
+    """As the operator wants them."""
+    buffers = Buffers.of(streaming.buffer_bytes)
+    return Clients(buffers, streaming.send_timeout, metrics.blocked, metrics.flows)
 
 
 class Pressure:

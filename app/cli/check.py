@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
+from app.cli.inspecting import Inspection, inspected
 from app.cli.options import CONFIG_OPTION, JSON_OPTION, run, settings_of, state_of
 from app.config.checks import ungranted, unoffered
 from app.config.explain import as_json, as_yaml
 from app.config.later import without_effect
 from app.config.settings import Settings
-from app.main import Inspection, inspected
 
 
 @click.command(short_help="Validate the configuration and say what answers.")

@@ -31,6 +31,10 @@ from app.telemetry.metrics import SHARED_FOLDER, forget_worker
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 MODELS_SHOWN: Final = 6
+ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
+FLUSH_SECONDS: Final = 5
+"""What clients get to take the last bytes, once all requests are over."""
+LOOK_SECONDS: Final = 0.1
 
 log = get_logger("tierway")
 
@@ -71,9 +75,15 @@ def _bound(settings: Settings) -> socket.socket:
 
 
 def _serve_alone(settings: Settings, listener: socket.socket) -> None:
-    for name in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it has stopped in good order
+    for name in ENDINGS:  # uvicorn raises them again once it has stopped in good order
         signal.signal(name, lambda number, frame: sys.exit(0))
-    uvicorn.Server(_server_config(Application(settings, _announce), settings)).run([listener])
+
+    def announce(ready: Ready) -> None:
+        app.stopping.follow(ENDINGS, settings.streaming.grace)
+        _announce(ready)
+
+    app = Application(settings, announce)
+    uvicorn.Server(_server_config(app, settings)).run([listener])
 
 
 def _serve_many(settings: Settings, listener: socket.socket) -> int:
@@ -105,6 +115,16 @@ class Workers(Multiprocess):
             forget_worker(pid)
         self._seen = now
 
+    def join_all(self) -> None:
+        """Waits for the workers to end; whoever sends another signal meanwhile wants them to hurry."""
+        self.signal_queue.clear()
+        while running := [each for each in self.processes if each.process.is_alive()]:
+            running[0].process.join(LOOK_SECONDS)
+            if not set(ENDINGS).isdisjoint(self.signal_queue):
+                self.signal_queue.clear()
+                for each in running:
+                    each.process.terminate()
+
     def handle_hup(self) -> None:
         """Instead of restarting the workers, which would look like a reload and may end in none at all."""
         _not_reloaded()
@@ -121,8 +141,12 @@ def worker() -> Application:
             Path(os.environ[SHARED_FOLDER], "announced").touch(exist_ok=False)
             click.echo(banner(ready))
         _settle_memory()
+        # A terminal sends it to all of them, and the supervisor says what follows from that.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+        app.stopping.follow([signal.SIGTERM], settings.streaming.grace)
 
-    return Application(settings, announce)
+    app = Application(settings, announce)
+    return app
 
 
 def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config:
@@ -140,7 +164,7 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(settings.streaming.grace),
+        timeout_graceful_shutdown=FLUSH_SECONDS,
     )
 
 
