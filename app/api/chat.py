@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from app.api.auth import Door
 from app.api.inbound import Inbound
 from app.api.reply import Pace, reply
+from app.api.resumable import Resumable
 from app.api.terms import read_terms
 from app.gateway.gateway import Gateway
 from app.wire.codec import ClientCodec, Limits
@@ -15,7 +16,8 @@ from app.wire.codec import ClientCodec, Limits
 
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
-    """One dialect of chat; `codec` says which. `streams_active` counts the open streams up and down."""
+    """One dialect of chat; `codec` says which. `streams_active` counts the open streams up and down; `resumable` gets
+    every request first."""
 
     door: Door
     gateway: Gateway
@@ -23,6 +25,7 @@ class ChatEndpoint:
     limits: Limits
     pace: Pace
     streams_active: Callable[[int], None]
+    resumable: Resumable | None = None
 
     async def __call__(self, inbound: Inbound) -> None:
         caller = self.door.caller(inbound.headers)
@@ -31,6 +34,7 @@ class ChatEndpoint:
         inbound.taken = True
         self.streams_active(request.stream)
         try:
-            await reply(inbound, caller, request, self.gateway, self.codec, self.pace)
+            if self.resumable is None or not await self.resumable.answers(inbound, caller, request):
+                await reply(inbound, caller, request, self.gateway, self.codec, self.pace)
         finally:
             self.streams_active(-request.stream)

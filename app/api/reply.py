@@ -72,7 +72,7 @@ async def _stream(
     line, writer = Line(inbound, pace), codec.writer(request)
     try:
         async with (
-            cancel_if(_keep(inbound, line), "client"),
+            cancel_if(keep(inbound, line), "client"),
             contextlib.aclosing(gateway.answer(caller, request)) as events,
         ):
             async for event in events:
@@ -97,6 +97,8 @@ async def _stream(
 
 class Line:
     """The way to a client that reads a stream."""
+
+    ping = PING
 
     def __init__(self, inbound: Inbound, pace: Pace) -> None:
         self._inbound = inbound
@@ -152,12 +154,12 @@ class Line:
         try:
             async with asyncio.timeout(self._pace.send_timeout):
                 await self.open([(b"x-request-id", self._inbound.request_id.encode())])
-                await self.write(PING)
+                await self.write(self.ping)
         except TimeoutError:
             raise ClientGone("The client does not even take a comment.") from None
 
 
-async def _keep(inbound: Inbound, line: Line) -> None:
+async def keep(inbound: Inbound, line: Line) -> None:
     """Returns when the client has left; meanwhile keeps the line alive."""
     while True:
         try:

@@ -18,6 +18,9 @@ from app.telemetry.trace import trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
 CONTEXTS: Final = ("error", "truncate")
+TRUTHS: Final = {None: None, "true": True, "false": False}
+RESUMABLE: Final = b"x-tierway-resumable"  # who makes streams that can be resumed heeds it
+DECLINED: Final = (RESUMABLE, False)
 NEW: Final = "new"  # asks for a session of a new name
 TEXT_MAX: Final = 256
 USD_MAX: Final = 1_000_000
@@ -51,7 +54,10 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
         session_max_cost_nano=_usd(inbound, b"x-tierway-session-max-cost"),
         truncate=_one_of(inbound, b"x-tierway-context", CONTEXTS) == "truncate",
-        ignored=tuple(name.decode("latin-1") for name in headers if _is_ignored(name, caller)),
+        resumable=(resumable := TRUTHS[_one_of(inbound, RESUMABLE, ("true", "false"))]),
+        ignored=tuple(
+            name.decode("latin-1") for name in headers if _is_ignored(name, caller) and (name, resumable) != DECLINED
+        ),
     )
 
 
