@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from app.api.auth import Door
 from app.api.inbound import Inbound
-from app.api.reply import Pace, reply
+from app.api.line import Pace
+from app.api.reply import reply
 from app.api.resumable import Resumable
 from app.api.terms import read_terms
 from app.gateway.gateway import Gateway

@@ -1,8 +1,7 @@
 """Gives an answer to a client, as events or whole, and stops working for one that left.
 
-Beside the answer runs a companion that waits for the client to leave. On streams it also keeps the line alive: when no
-content has come for a while, headers go out and comments keep proxies awake; a client that takes nothing is dropped.
-There is no queue: `send` blocking is the back-pressure.
+Beside the answer runs a companion that waits for the client to leave, and on streams keeps the line alive. There is no
+queue: `send` blocking is the back-pressure.
 """
 
 from __future__ import annotations
@@ -10,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from app.api.errors import shown
 from app.api.headers import reply_headers, whole_headers
-from app.api.inbound import Headers, Inbound
+from app.api.inbound import Inbound
+from app.api.line import Line, Pace, keep
 from app.core.caller import Caller
 from app.core.errors import ClientGone
 from app.core.events import Fault, Fold, Start, Text
@@ -23,22 +21,6 @@ from app.core.request import Request
 from app.core.tasks import Watched, cancel_if
 from app.gateway.gateway import Gateway
 from app.wire.codec import ClientCodec
-
-STREAM_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
-PING: Final = b": ping\n\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds: until headers go out without content, between keep-alives, for one write to be taken."""
-
-    commit_after: float = 15.0
-    ping: float = 15.0
-    send_timeout: float = 30.0
 
 
 async def reply(
@@ -93,81 +75,6 @@ async def _stream(
         if inbound.answered:
             await line.last(writer.write(Fault(shown(error, inbound.request_id))))
         raise
-
-
-class Line:
-    """The way to a client that reads a stream."""
-
-    ping = PING
-
-    def __init__(self, inbound: Inbound, pace: Pace) -> None:
-        self._inbound = inbound
-        self._pace = pace
-        self._time = asyncio.get_running_loop().time
-        self._last = inbound.started
-        self._writing = False
-        self._held: list[bytes] = []
-
-    async def open(self, headers: Headers) -> None:
-        if not self._inbound.answered:
-            await self._inbound.begin(200, [*STREAM_HEADERS, *headers])
-
-    def hold(self, data: bytes) -> None:
-        """To leave with the next write, which follows at once."""
-        self._held.append(data)
-
-    async def write(self, data: bytes, *, more: bool = True) -> None:
-        if self._held:
-            data = b"".join((*self._held, data))
-            self._held.clear()
-        self._writing, self._last = True, self._time()
-        await self._inbound.write(data, more=more)
-        self._writing = False
-
-    async def end(self, data: bytes) -> None:
-        await self.write(data, more=False)
-
-    async def last(self, data: bytes) -> None:
-        """`end` for when nobody watches the client any more: without waiting for one that takes nothing."""
-        try:
-            async with asyncio.timeout(self._pace.send_timeout):
-                await self.end(data)
-        except TimeoutError:
-            self._inbound.abort()
-
-    def wake(self) -> float:
-        """When to call `tick` next, in loop seconds: a write that begins meanwhile must not be looked at too late."""
-        return min(self._due(), self._time() + self._pace.send_timeout)
-
-    def _due(self) -> float:
-        pace = self._pace
-        if self._writing:
-            return self._last + pace.send_timeout
-        return self._last + (pace.ping if self._inbound.answered else pace.commit_after)
-
-    async def tick(self) -> None:
-        """Does what is due. Raises `ClientGone` for a client that takes nothing."""
-        if self._time() < self._due():
-            return
-        if self._writing:
-            raise ClientGone("The client takes nothing of its answer.")
-        try:
-            async with asyncio.timeout(self._pace.send_timeout):
-                await self.open([(b"x-request-id", self._inbound.request_id.encode())])
-                await self.write(self.ping)
-        except TimeoutError:
-            raise ClientGone("The client does not even take a comment.") from None
-
-
-async def keep(inbound: Inbound, line: Line) -> None:
-    """Returns when the client has left; meanwhile keeps the line alive."""
-    while True:
-        try:
-            async with asyncio.timeout_at(line.wake()):
-                await inbound.gone()
-                return
-        except TimeoutError:
-            await line.tick()
 
 
 def _ignored(start: Start, request: Request) -> Sequence[str]:

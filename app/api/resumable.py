@@ -20,7 +20,7 @@ from starlette.responses import Response
 from app.api.errors import shown
 from app.api.headers import reply_headers
 from app.api.inbound import Headers, Inbound, Receive, Scope, Send
-from app.api.reply import Line, Pace, keep
+from app.api.line import Line, Pace, keep
 from app.api.terms import RESUMABLE
 from app.core.caller import Caller
 from app.core.errors import ClientGone, GatewayError, StreamOrphaned

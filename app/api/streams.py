@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from app.api.auth import Door
 from app.api.errors import error_headers
 from app.api.inbound import Inbound
-from app.api.reply import Pace
+from app.api.line import Pace
 from app.api.resumable import STREAM_ID, Resumed
 from app.core.errors import InvalidValue, StreamExpired
 from app.core.money import usd

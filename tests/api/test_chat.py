@@ -6,7 +6,7 @@ import pytest
 
 from app.api.auth import Door
 from app.api.chat import ChatEndpoint
-from app.api.reply import Pace
+from app.api.line import Pace
 from app.core.caller import Caller
 from app.core.errors import InvalidApiKey, InvalidJson, RequestTooLarge, UpstreamFailed
 from app.core.request import Request

@@ -13,7 +13,7 @@ from app.api.chat import ChatEndpoint
 from app.api.embeddings import EmbeddingsEndpoint
 from app.api.front import Front, TokenPath
 from app.api.idempotent import Idempotent
-from app.api.reply import Pace
+from app.api.line import Pace
 from app.core.caller import Caller
 from app.core.errors import Incomplete, StoreUnavailable
 from app.core.events import Fault, Finish, Text

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.api.reply import Pace, reply
+from app.api.line import Pace
+from app.api.reply import reply
 from app.core.caller import ANONYMOUS
 from app.core.errors import Broken, UpstreamFailed
 from app.core.events import Fault, Finish, Text
