@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench lock clean
+.PHONY: help install run test chaos check format bench lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ run: $(VENV)/.runtime ## start the gateway on http://127.0.0.1:8080
 
 test: $(VENV)/.dev ## run every test, real services included
 	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+chaos: $(VENV)/.dev ## thirty thousand requests while gateways and store are killed: is every cent where it belongs?
+	@CHAOS_REQUESTS=30000 $(BIN)/python -m pytest -q tests/chaos
 
 check: $(VENV)/.dev ## format, lint, types, layout, dead links, coverage
 	@$(BIN)/ruff format --check --quiet .

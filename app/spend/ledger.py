@@ -170,11 +170,13 @@ class Ledger:
         self, lease: Lease, actual_nano: int, final: str = states.SETTLED, cells: Sequence[CostCell] = ()
     ) -> None:
         """Never fails: what the store does not take now it is given again later. `final` is settled, released, or
-        recorded for a call that was never held."""
+        recorded for a call that was never held. It is on the disk before it is in the store: who dies in between
+        leaves a settlement that the next gateway gives again, never one that no journal knows of."""
         nano = max(0, min(actual_nano, MOST_NANO))
         entry = entry_of(SETTLED, lease, self._now_ms(), nano, final, cells)
         self._journal.note(entry)
         try:
+            await self._journal.flush()
             taken = await self._book(entry)
         except (GatewayError, asyncio.CancelledError) as error:
             await self._put_off(entry)
@@ -262,15 +264,23 @@ class Ledger:
                 return
 
     async def _expire(self, cells_of: CellsOf) -> None:
-        for due in await self._calls.expired(AT_ONCE):
-            lease = due.lease(self.epoch)
-            nano = due.held_nano if self._on_crash == "full" else 0
-            cells = _cells(cells_of, due, nano)
-            said = await self._calls.settle(lease, nano, states.EXPIRED, cells)
+        """Written down first, as a settlement is; where a lease turns out to live, its settlement has the last word."""
+        words = [self._overdue(due, cells_of) for due in await self._calls.expired(AT_ONCE)]
+        for entry in words:
+            self._journal.note(entry)
+        if words:
+            await self._journal.flush()
+        for entry in words:
+            lease, nano = entry.as_lease(), entry.amount_nano
+            said = await self._calls.settle(lease, nano, states.EXPIRED, entry.cells)
             if isinstance(said, Settled) and said.applied:
-                log.warning("lease %s of request %s expired; %d nano-dollars charged", due.id, due.root_id, nano)
-                self._journal.note(entry_of(EXPIRED, lease, self._now_ms(), nano, states.EXPIRED, cells))
+                log.warning("lease %s of request %s expired; %d nano-dollars charged", lease.id, lease.root_id, nano)
                 self._tell(lease, said)
+
+    def _overdue(self, due: HeldLease, cells_of: CellsOf) -> Entry:
+        nano = due.held_nano if self._on_crash == "full" else 0
+        cells = _cells(cells_of, due, nano)
+        return entry_of(EXPIRED, due.lease(self.epoch), self._now_ms(), nano, states.EXPIRED, cells)
 
     # --- the store's books ------------------------------------------------------------------------------------------
 

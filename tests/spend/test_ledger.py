@@ -25,7 +25,7 @@ from app.store import layout
 from app.store.address import Address
 from app.store.client import Store
 from app.store.folder import find_server
-from app.store.ledger import MOST_NANO, Admitted, Denied, HeldLease, LedgerStore, Limited, Replayed, Settled
+from app.store.ledger import MOST_NANO, Admitted, Denied, HeldLease, LedgerStore, Limited, Replayed, Settled, Settlement
 from tests.store.live import eventually, ok, puppet, until
 
 LEASE_MS = 60_000
@@ -37,12 +37,12 @@ CHAIR = Seats(layout.key("seats", "k"), 1, "r1")
 class Gateway:
     """One gateway's ledger with its journal and outbox, and what it told."""
 
-    def __init__(self, store: Store, folder: Path, on_crash: str = "full", lease_ms: int = LEASE_MS) -> None:
+    def __init__(self, folder: Path, calls: LedgerStore, on_crash: str = "full", lease_ms: int = LEASE_MS) -> None:
         self.folder = folder
         self.clock = ManualClock()
         self.over: list[int] = []
         self.alerts: list[Sequence[Counter]] = []
-        self.calls = LedgerStore(store)
+        self.calls = calls
         self.journal = Journal(folder, self.clock)
         self.outbox = Outbox(folder)
         self.ledger = Ledger(
@@ -69,9 +69,13 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    store: Store, folder: Path, on_crash: str = "full", lease_ms: int = LEASE_MS
+    store: Store,
+    folder: Path,
+    on_crash: str = "full",
+    lease_ms: int = LEASE_MS,
+    calls: LedgerStore | None = None,
 ) -> AsyncIterator[Gateway]:
-    made = Gateway(store, folder, on_crash, lease_ms)
+    made = Gateway(folder, calls or LedgerStore(store), on_crash, lease_ms)
     await made.journal.open()
     await made.outbox.open(made.journal.left_over)
     await made.ledger.open(Remembered(folder))
@@ -165,6 +169,26 @@ async def test_a_free_answer_is_recorded_without_a_hold(one: Gateway, store: Sto
     for _ in range(2):
         await one.ledger.settle(one.lease(nano=0), 0, "recorded", (cell,))
     assert await store.call("HGET", cell.key, "requests") == b"1"
+
+
+async def test_a_settlement_is_on_the_disk_before_it_is_in_the_store(store: Store, tmp_path: Path) -> None:
+    """A gateway that is killed in between must not leave spend that no journal can prove."""
+    seen: list[list[tuple[str, str]]] = []
+
+    class Calls(LedgerStore):
+        async def settle(
+            self, lease: Lease, actual_nano: int | None, final: str, cells: Sequence[CostCell] = ()
+        ) -> Settlement:
+            seen.append([(entry.op, entry.lease) for entry in entries(tmp_path)])
+            return await super().settle(lease, actual_nano, final, cells)
+
+    async with gateway(store, tmp_path, lease_ms=0, calls=Calls(store)) as one:
+        await one.ledger.admit(one.lease())
+        await one.ledger.settle(one.lease(), 25)
+        assert seen.pop() == [("R", "l1"), ("S", "l1")]
+        await one.ledger.admit(one.lease("l2"))
+        await one.ledger.tend()
+        assert seen.pop()[-1] == ("X", "l2")
 
 
 # --- what dies --------------------------------------------------------------------------------------------------------
@@ -381,7 +405,7 @@ async def test_a_ledger_that_starts_without_the_store_lends_once_it_is_there(
     away: Gateway, server: Server, tmp_path: Path
 ) -> None:
     server.signal(signal.SIGSTOP)
-    late = Gateway(away.calls._store, tmp_path / "late")
+    late = Gateway(tmp_path / "late", away.calls)
     await late.ledger.open(Remembered(tmp_path / "late"))
     assert late.ledger.epoch == ""
     server.signal(signal.SIGCONT)
@@ -472,7 +496,8 @@ async def test_what_a_limit_promises_is_durable(tmp_path: Path) -> None:
         asked.append(1)
 
     async with puppet(tmp_path, ok) as server:
-        await Gateway(Store(server.address, make_durable=make_durable), tmp_path).ledger.make_durable()
+        store = Store(server.address, make_durable=make_durable)
+        await Gateway(tmp_path, LedgerStore(store)).ledger.make_durable()
     assert asked == [1]
 
 
