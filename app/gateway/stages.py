@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, Protocol
 
 from app.core.caller import Caller
 from app.core.card import Card
+from app.core.events import Event
 from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
 from app.gateway.account import Account, Asked
@@ -17,6 +18,12 @@ from app.routing.registry import Registry
 
 Converse = Callable[[Caller, Request], Awaitable[Conversation | None]]
 """The conversation that a request goes on with, where there is one to keep or to shorten."""
+
+
+class Answers(Protocol):
+    def answer(self, caller: Caller, request: Request) -> AsyncGenerator[Event, None]:
+        """As `Gateway.answer` has it."""
+        ...
 
 
 class Planner(Protocol):

@@ -1,0 +1,40 @@
+"""Answers callers for whom streaming is off: they asked for a stream and get one, with the whole answer in one piece.
+
+The upstream is asked without a stream, so that whatever was wrong with streams there is wrong no longer. Until all of
+it is here, the caller's line is kept open by those who keep it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+
+from app.core.caller import Caller
+from app.core.events import Event, Fold
+from app.core.replay import replay
+from app.core.request import Request
+from app.gateway.stages import Answers
+
+
+class Unstreamed:
+    """`streams` says whether this caller's request may be answered in pieces. Satisfies `Answers`."""
+
+    def __init__(self, gateway: Answers, streams: Callable[[Request, Caller], bool]) -> None:
+        self._gateway = gateway
+        self._streams = streams
+
+    def answer(self, caller: Caller, request: Request) -> AsyncGenerator[Event, None]:
+        if not request.stream or self._streams(request, caller):
+            return self._gateway.answer(caller, request)
+        return self._whole(caller, replace(request, stream=False))
+
+    async def _whole(self, caller: Caller, request: Request) -> AsyncGenerator[Event, None]:
+        fold = Fold()
+        async with contextlib.aclosing(self._gateway.answer(caller, request)) as events:
+            async for event in events:
+                fold.add(event)
+        if fold.fault is not None:
+            raise fold.fault
+        for event in replay(fold.answer()):
+            yield event
