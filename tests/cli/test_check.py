@@ -129,19 +129,30 @@ def test_a_misspelt_variable_is_an_error_that_names_the_right_one(run: Run, vari
     assert result.exit_code == 2 and f"did you mean {meant}?" in result.stderr
 
 
-def test_what_has_no_effect_is_a_warning(run: Run, tmp_path: Path) -> None:
+def test_what_has_no_effect_is_a_warning(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"budget.lower_max_tokens": "it is for later", "FEATURE_SESSIONS": "they are for later"}
+    monkeypatch.setattr("app.config.later.LATER", rows)
     file = tmp_path / "tierway.yaml"
     file.write_text("budget: {lower_max_tokens: true}")
     result = run("check", "--offline", "--config", str(file), FEATURE_SESSIONS="false")
     assert result.exit_code == 0 and yaml.safe_load(result.stdout)["budget"]["lower_max_tokens"] is True
-    assert "warning: budget.lower_max_tokens has no effect: " in result.stderr
-    assert "warning: FEATURE_SESSIONS has no effect: " in result.stderr
+    assert "warning: budget.lower_max_tokens has no effect: it is for later" in result.stderr
+    assert "warning: FEATURE_SESSIONS has no effect: they are for later" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["check --offline", "serve"])
-def test_a_budget_that_nobody_would_keep_is_an_error(run: Run, tmp_path: Path, command: str) -> None:
+def test_budgets_are_shown_as_they_are_kept(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "tierway.yaml"
-    file.write_text("budgets: [{scope: global, period: day, limit: 1}]")
-    result = run(*command.split(), "--config", str(file))
+    file.write_text("budgets: [{scope: global, period: day, limit: 1.5}]")
+    result = run("check", "--offline", "--config", str(file))
+    assert (result.exit_code, result.stderr) == (0, "")
+    (rule,) = yaml.safe_load(result.stdout)["budgets"]
+    assert (rule["scope"], rule["match"], rule["period"], float(rule["limit"])) == ("global", "*", "day", 1.5)
+
+
+def test_one_limit_written_twice_is_an_error(run: Run, tmp_path: Path) -> None:
+    """Whoever raises the one wonders why the other still binds."""
+    file = tmp_path / "tierway.yaml"
+    file.write_text("budgets: [{scope: global, period: day, limit: 1}, {scope: global, period: day, limit: 2}]")
+    result = run("check", "--offline", "--config", str(file))
     assert result.exit_code == 2 and result.stdout == ""
-    assert "budgets: budgets are not enforced by this version; remove them" in result.stderr
+    assert "there is a budget global:*:day already" in result.stderr
