@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from bench.processes import CpuMeter, rss, tree
+from bench.processes import CpuMeter, rss, tree, without_stores
 from bench.reading import Reading
 from bench.workloads import Workload
 
@@ -197,15 +197,16 @@ async def measure(ask: Ask, workload: Workload, request: bytes | None = None) ->
 
 async def _window(ask: Ask, workload: Workload, tally: Tally) -> dict[str, Any]:
     pids = [] if ask.pid is None else tree(ask.pid)
-    meter, opened = CpuMeter(pids), time.perf_counter()
+    alone = without_stores(pids)
+    meter, own_meter, opened = CpuMeter(pids), CpuMeter(alone), time.perf_counter()
     own = time.process_time()
     tally.counting = True
-    largest = 0
+    largest = largest_alone = 0
     while (left := opened + workload.seconds - time.perf_counter()) > 0:
         await asyncio.sleep(min(SAMPLE_SECONDS, left))
-        largest = max(largest, rss(pids))
+        largest, largest_alone = max(largest, rss(pids)), max(largest_alone, rss(alone))
     tally.counting = False
-    cpu, wall = meter.seconds(), time.perf_counter() - opened
+    cpu, cpu_alone, wall = meter.seconds(), own_meter.seconds(), time.perf_counter() - opened
     return {
         "seconds": wall,
         "requests": tally.done,
@@ -216,8 +217,10 @@ async def _window(ask: Ask, workload: Workload, tally: Tally) -> dict[str, Any]:
         "load_share_of_core": (time.process_time() - own) / wall,
         **_times("whole", tally.whole),
         **_times("first", tally.first),
-        **(_used(cpu, wall, tally) if pids else {}),
-        **({"rss_mb": largest / 1e6} if pids else {}),
+        **({"share_of_core": cpu / wall} if pids else {}),
+        **(_used("cpu", cpu, tally) if pids else {}),
+        **(_used("alone", cpu_alone, tally) if pids else {}),
+        **({"rss_mb": largest / 1e6, "rss_alone_mb": largest_alone / 1e6} if pids else {}),
     }
 
 
@@ -233,10 +236,10 @@ def _times(name: str, seconds: list[float]) -> dict[str, float]:
     return {f"{name}_ms_p{part}": quantile(ordered, part / 100) * 1e3 for part in (50, 90, 99)}
 
 
-def _used(cpu: float, wall: float, tally: Tally) -> dict[str, float]:
-    used = {"cpu_s": cpu, "share_of_core": cpu / wall}
+def _used(whose: str, cpu: float, tally: Tally) -> dict[str, float]:
+    used = {f"{whose}_s": cpu}
     if tally.done:
-        used["cpu_ms_per_request"] = cpu / tally.done * 1e3
+        used[f"{whose}_ms_per_request"] = cpu / tally.done * 1e3
     if tally.events:
-        used["cpu_us_per_event"] = cpu / tally.events * 1e6
+        used[f"{whose}_us_per_event"] = cpu / tally.events * 1e6
     return used

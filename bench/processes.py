@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 PROC: Final = Path("/proc")
+STORES: Final = frozenset({b"valkey-server", b"redis-server"})
+ESTABLISHED: Final = b"01"
 TICK: Final = os.sysconf("SC_CLK_TCK")
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -34,6 +36,11 @@ def tree(root: int) -> list[int]:
             found.append(pid)
         left += children.get(pid, [])
     return found
+
+
+def without_stores(pids: Sequence[int]) -> list[int]:
+    """Those that are no server of a store: what is the gateway's own."""
+    return [pid for pid in pids if _read(f"{pid}/comm").strip() not in STORES]
 
 
 class CpuMeter:
@@ -89,6 +96,25 @@ def pss(pids: Sequence[int]) -> int:
     """Resident bytes; what processes share is divided among them."""
     lines = (line for pid in pids for line in _read(f"{pid}/smaps_rollup").splitlines())
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:"))
+
+
+def threads(pids: Sequence[int]) -> int:
+    return sum(int(stat_fields(stat)[17]) for pid in pids if (stat := _read(f"{pid}/stat")))
+
+
+def descriptors(pids: Sequence[int]) -> int:
+    """Open files and sockets."""
+    found = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found += len(os.listdir(PROC / str(pid) / "fd"))
+    return found
+
+
+def connections_to(port: int) -> int:
+    """Connections of this machine to that port of its own, closing ones left out."""
+    rows = (line.split() for name in ("tcp", "tcp6") for line in _read(f"net/{name}").splitlines()[1:])
+    return sum(row[3] == ESTABLISHED and int(row[2].rpartition(b":")[2], 16) == port for row in rows)
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:

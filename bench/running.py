@@ -20,14 +20,16 @@ import httpx2
 import orjson
 
 from bench.load import Ask
-from bench.processes import on_core, pss, rss, send, tree
+from bench.processes import on_core, pss, rss, send, tree, without_stores
 from bench.targets import ADMIN_KEY, Target, filled
-from bench.workloads import DIRECTIVE, QUICK, STREAM
+from bench.workloads import DIRECTIVE, PAUSES, QUICK, STREAM
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 8.0
 SETTLE_SECONDS: Final = 1.0
 TOKENS: Final = 20
+TOLD: Final = ("x-tierway-", "x-ratelimit-limit-")
+"""Headers that show what a gateway did for a request: the routing, the price, the rate limit."""
 
 
 class Failed(Exception):
@@ -54,6 +56,7 @@ class Running:
         }
         self.url = (f"http://127.0.0.1:{port}" if target.command else self._upstream) + target.path
         self.headers = [filled(header, self._values) for header in target.headers]
+        self._keys: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- its life ---
@@ -65,8 +68,8 @@ class Running:
             self._launch()
         self._first_answer(began)
         self.facts["start_s"] = time.perf_counter() - began
-        if self.target.makes_key:
-            self.headers = [f"Authorization: Bearer {self._new_key()}"]
+        if self.target.key is not None:
+            self._keys = {model: self._new_key(self.target.key, model) for model in PAUSES}
         self.facts.update(self._checked())
         if self._process is not None:
             time.sleep(SETTLE_SECONDS)
@@ -74,6 +77,7 @@ class Running:
             self.facts |= {
                 "processes": len(pids),
                 "idle_rss_mb": rss(pids) / 1e6,
+                "idle_alone_mb": rss(without_stores(pids)) / 1e6,
                 "idle_pss_mb": pss(pids) / 1e6,
             }
 
@@ -97,6 +101,11 @@ class Running:
                 raise Failed(f"{command[0]} cannot be started: {error.strerror}") from error
 
     @property
+    def folder(self) -> Path:
+        """Where its files are, and what it keeps."""
+        return self._folder
+
+    @property
     def _log(self) -> Path:
         return self._folder / "log"
 
@@ -108,7 +117,7 @@ class Running:
             if self.target.writes_url and self._url_file.exists():
                 self.url = self._url_file.read_text().strip().rstrip("/") + self.target.path
             try:
-                reply = self._post(_body(self.model(QUICK)))
+                reply = self._post(QUICK, _body(self.model(QUICK)))
                 if reply.status_code == 200:
                     return
                 last = f"{reply.status_code} {reply.text[:300]}"
@@ -153,29 +162,38 @@ class Running:
 
     def ask(self, model: str) -> Ask:
         pid = None if self._process is None else self._process.pid
-        return Ask(self.url, self.model(model), tuple(self.headers), pid)
+        return Ask(self.url, self.model(model), tuple(self.headers_for(model)), pid)
+
+    def headers_for(self, model: str) -> list[str]:
+        """With the key of that model, where there is one."""
+        key = self._keys.get(model)
+        return self.headers if key is None else [f"Authorization: Bearer {key}"]
 
     def _checked(self) -> dict[str, Any]:
         """What it does with an answer, a stream and a wrong key. Raises `Failed` for an answer or stream it spoils."""
-        answer = self._post(_body(self.model(QUICK)))
+        answer = self._post(QUICK, _body(self.model(QUICK)))
         if answer.status_code != 200 or not answer.json()["choices"][0]["message"]["content"]:
             raise Failed(f"no content in its answer: {answer.text[:300]}")
-        stream = self._post(_body(self.model(STREAM), stream=True, stream_options={"include_usage": True}))
+        stream = self._post(STREAM, _body(self.model(STREAM), stream=True, stream_options={"include_usage": True}))
         facts = stream_facts(stream.content)
         if facts["content_events"] < TOKENS or not facts["done"]:
             raise Failed(f"a stream of {TOKENS} tokens came as {facts}: {stream.text[:300]}")
-        wrong = self._post(_body(self.model(QUICK)), ("Authorization: Bearer wrong",))
-        return {"stream": facts, "wrong_key_status": wrong.status_code}
+        wrong = self._post(QUICK, _body(self.model(QUICK)), ("Authorization: Bearer wrong",))
+        said = {name: value for name, value in answer.headers.items() if name.startswith(TOLD)}
+        return {"stream": facts, "wrong_key_status": wrong.status_code, "said": said}
 
-    def _new_key(self) -> str:
+    def _new_key(self, spec: Mapping[str, Any], model: str) -> str:
         url = self.url.removesuffix(self.target.path) + "/admin/keys"
-        reply = httpx2.post(url, json={"name": "bench"}, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        body = filled(orjson.dumps(dict(spec)).decode(), {"model": model})
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"}
+        with httpx2.Client(trust_env=False, timeout=30.0) as client:
+            reply = client.post(url, content=body, headers=headers)
         if reply.status_code // 100 != 2:
             raise Failed(f"it made no key: {reply.status_code} {reply.text[:300]}")
         return str(reply.json()["key"])
 
-    def _post(self, body: dict[str, Any], headers: Sequence[str] | None = None) -> httpx2.Response:
-        pairs = dict(line.split(": ", 1) for line in (self.headers if headers is None else headers))
+    def _post(self, model: str, body: dict[str, Any], headers: Sequence[str] | None = None) -> httpx2.Response:
+        pairs = dict(line.split(": ", 1) for line in (self.headers_for(model) if headers is None else headers))
         with httpx2.Client(trust_env=False, timeout=30.0) as client:
             return client.post(f"{self.url}/chat/completions", json=body, headers=pairs)
 

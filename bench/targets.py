@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from bench.workloads import PAUSES
 
@@ -25,7 +26,8 @@ BEARER: Final = f"Authorization: Bearer {KEY}"
 class Target:
     """One gateway. In `command`, `environment`, `files` and `headers` `{port}`, `{upstream}`, `{run}` (a folder of its
     own) and `{url_file}` are filled in, in `model` `{model}`. Without a command it is the upstream itself. `kind` is
-    the wire of the upstream behind it. With `makes_key` a key is made once it runs, and needed from then on."""
+    the wire of the upstream behind it. `key` is what is asked of Tierway for a key of each model, with `{model}`; from
+    then on every request needs one."""
 
     name: str
     command: tuple[str, ...] = ()
@@ -35,7 +37,7 @@ class Target:
     headers: tuple[str, ...] = (BEARER,)
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    makes_key: bool = False
+    key: Mapping[str, Any] | None = None
 
     @property
     def writes_url(self) -> bool:
@@ -52,11 +54,23 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 # --- what is always there --------------------------------------------------------------------------------------------
 
-_PRICES: Final = "".join(f"  bench/{name}: {{price: {{input: 1.0, output: 2.0}}}}\n" for name in PAUSES)
-_TIERWAY_YAML: Final = (
-    "upstreams:\n  bench: {{kind: {kind}, base_url: '{{upstream}}'{more}}}\nmodels:\n"
-    + _PRICES.replace("{", "{{").replace("}", "}}")
+MOST_CALLS: Final = 4_000
+MOST_A_MINUTE: Final = 60_000_000
+LONGEST_ANSWER: Final = 4_096
+_UPSTREAM: Final = "upstreams:\n  bench: {{kind: {kind}, base_url: '{{upstream}}', max_concurrency: {calls}{more}}}\n"
+_ROOM: Final = "limits: {{in_flight: {calls}}}\n"
+_PRICED: Final = (
+    _ROOM
+    + "budgets: [{{scope: global, period: day, limit: 1000000}}]\nmodels:\n"
+    + "".join(
+        f"  bench/{name}: {{{{price: {{{{input: 1.0, output: 2.0}}}}, max_output: {LONGEST_ANSWER}}}}}\n"
+        for name in PAUSES
+    )
 )
+_KEY: Final[Mapping[str, Any]] = MappingProxyType(
+    {"name": "bench {model}", "models": ["bench/{model}"], "requests_per_minute": MOST_A_MINUTE}
+)
+"""It may use one model, so that `auto` is as fast or slow as the workload wants."""
 
 _NGINX_CONF: Final = """\
 daemon off;
@@ -90,21 +104,27 @@ http {
 """
 
 
-def tierway(name: str, kind: str = "openai", *, makes_key: bool = False) -> Target:
-    """Tierway over one kind of upstream: embedded store, metrics and a log line per request, as it is by default."""
+def tierway(name: str, kind: str = "openai", *, plain: bool = False) -> Target:
+    """Tierway over one kind of upstream, with all features on: the model is `auto`, the key is checked and has a rate
+    limit, the model has a price, and there is a budget for all. So each request is classified, planned, admitted and
+    settled in the embedded store, counted and logged. `plain`: a free model by its name, without a key."""
     more = ", api_key_env: BENCH_KEY" if kind == "anthropic" else ""
+    text = _UPSTREAM + (_ROOM if plain else _PRICED)
     return Target(
         name,
         (str(Path(sys.executable).with_name("tierway")), "serve", "--config", "{run}/tierway.yaml"),
         kind,
+        "{model}" if plain else "auto",
         environment={
             "TIERWAY_PORT": "{port}",
             "TIERWAY_DATA_DIR": "{run}/data",
             "TIERWAY_ADMIN_KEY": ADMIN_KEY,
             "BENCH_KEY": KEY,
         },
-        files={"tierway.yaml": _TIERWAY_YAML.format(kind=kind, more=more)},
-        makes_key=makes_key,
+        files={
+            "tierway.yaml": text.format(kind=kind, calls=MOST_CALLS, more=more + (", local: true" if plain else ""))
+        },
+        key=None if plain else _KEY,
     )
 
 
@@ -118,13 +138,13 @@ def standard() -> list[Target]:
         Target(DIRECT),
         *([nginx()] if shutil.which("nginx") else []),
         tierway("tierway"),
-        tierway("tierway-keys", makes_key=True),
+        tierway("tierway-plain", plain=True),
         tierway("tierway-ollama", "ollama"),
         tierway("tierway-claude", "anthropic"),
     ]
 
 
-STANDARD_NAMES: Final = (DIRECT, "nginx", "tierway", "tierway-keys", "tierway-ollama")
+STANDARD_NAMES: Final = (DIRECT, "nginx", "tierway", "tierway-plain")
 """Those that run when none are named; `make bench` is to stay below three minutes."""
 
 # --- any other -------------------------------------------------------------------------------------------------------

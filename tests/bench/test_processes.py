@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bench.processes import TICK, CpuMeter, OtherLoad, core_busy, on_core, pss, rss, send, stat_fields, tree
+from bench.processes import (
+    TICK,
+    CpuMeter,
+    OtherLoad,
+    connections_to,
+    core_busy,
+    descriptors,
+    on_core,
+    pss,
+    rss,
+    send,
+    stat_fields,
+    threads,
+    tree,
+    without_stores,
+)
 
 PARENT = """
 import subprocess, sys
@@ -92,3 +110,38 @@ def test_what_is_started_on_a_core_stays_there() -> None:
         assert subprocess.run(ask, capture_output=True, check=True).stdout.split() == [str(core).encode()]
     with on_core(None):
         assert os.sched_getaffinity(0) == before
+
+
+def test_the_server_of_a_store_is_not_the_gateways_own(tmp_path: Path) -> None:
+    server = tmp_path / "valkey-server"
+    shutil.copy("/bin/sleep", server)
+    with subprocess.Popen([server, "60"]) as store:
+        try:
+            deadline = time.monotonic() + 10  # a process gets its name a moment after it began
+            while len(without_stores([os.getpid(), store.pid])) > 1 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert without_stores([os.getpid(), store.pid]) == [os.getpid()]
+        finally:
+            store.kill()
+
+
+def test_threads_descriptors_and_connections_are_counted() -> None:
+    """What leaks is seen in these."""
+    own = [os.getpid()]
+    before = descriptors(own)
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    thread.start()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert connections_to(port) == 0
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            assert connections_to(port) == 1
+            assert threads(own) >= 2
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+    assert descriptors(own) >= before + 50
+    for each in opened:
+        os.close(each)
+    waiting.set()
+    thread.join()
+    assert threads([0]) == descriptors([0]) == 0

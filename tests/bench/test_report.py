@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from bench.report import complaints, history, spread, store, table, value
+from bench.report import complaints, measured, readme, table, value
 from bench.workloads import FIGURES, Figure
 
 CPU = FIGURES[0]
@@ -75,18 +74,34 @@ def test_what_makes_figures_doubtful_is_said() -> None:
 
 
 def test_repetitions_that_are_alone_are_not_apart() -> None:
-    assert spread(document(records=[record("tierway", "small", cpu_ms_per_request=0.3)]), "tierway", CPU) is None
-    assert spread(document(), "tierway", IDLE) is None
+    alone = measured(document(records=[record("tierway", "small", cpu_ms_per_request=0.3)]), "tierway", CPU)
+    assert alone is not None and alone.apart is None
+    idle = measured(document(), "tierway", IDLE)
+    assert idle is not None and idle.apart is None
 
 
-def test_stored_runs_make_a_history(tmp_path: Path) -> None:
-    """A change that makes requests dearer shows beside the runs before it."""
-    for time, cpu in (("2026-11-21T00:00:00Z", 0.4), ("2026-11-20T00:00:00Z", 0.3)):
-        records = [record("tierway", "small", cpu_ms_per_request=cpu)]
-        store(document(time=time, records=records), tmp_path / "results")
-    store(document(time="2026-11-22T00:00:00Z", targets={"direct": {}}), tmp_path / "results")
-    rows = history(tmp_path / "results", "tierway").splitlines()
-    assert [row.split(" | ")[:3] for row in rows[2:]] == [
-        ["| 2026-11-20T00:00:00Z", "mock", "0.30"],
-        ["| 2026-11-21T00:00:00Z", "mock", "0.40"],
+def test_what_the_store_takes_is_told_apart() -> None:
+    """Whoever brings a store of his own wants to know what the gateway takes alone."""
+    both = document(records=[record("tierway", "small", cpu_ms_per_request=0.5, alone_ms_per_request=0.4)])
+    assert f"| {CPU.label} | - | 0.50 (0.40) |" in table(both, [CPU])
+    no_store = document(records=[record("tierway", "small", cpu_ms_per_request=0.5, alone_ms_per_request=0.5)])
+    assert f"| {CPU.label} | - | 0.50 |" in table(no_store, [CPU])
+
+
+def test_the_goals_stand_beside_what_was_measured() -> None:
+    assert table(document(), [CPU, IDLE], goals=True).splitlines() == [
+        "|  | direct | tierway | goal: first, then |",
+        "|---|---:|---:|---:|",
+        f"| {CPU.label} | - | 0.29 | 0.6, then 0.35 |",
+        "| idle | - | 1,234 | - |",
     ]
+
+
+def test_the_table_of_the_readme_says_when_where_and_how() -> None:
+    machine = {"cpu": "EPYC", "cores": 2, "system": "Linux-6.1-x-with-glibc", "python": "3.11.7", "tierway": "0.1.0"}
+    said = readme(document(commit="abc", machine=machine, repetitions=5), "again")
+    rows, _, about = said.partition("\n\n")
+    assert rows.splitlines()[0] == "|  | **Tierway, all features on** |"
+    assert rows.splitlines()[2] == f"| {CPU.label} | **0.29** |"
+    for part in ("2026-11-20", "0.1.0 (abc)", "2 cores of EPYC", "Linux-6.1-x,", "medians of 5", "mock", "`again`"):
+        assert part in about

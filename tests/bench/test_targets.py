@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
+from app.access.keys import KeySpec
 from app.config.load import load
 from bench.targets import STANDARD_NAMES, Target, chosen, filled, named, nginx, others, standard, tierway
 from bench.workloads import PAUSES
@@ -13,16 +15,27 @@ from bench.workloads import PAUSES
 VALUES = {"upstream": "http://127.0.0.1:1", "upstream_host": "127.0.0.1:1", "port": "2", "run": "/run"}
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("kind", ["openai", "ollama", "anthropic", "vllm"])
-def test_the_configuration_of_tierway_is_valid(kind: str, tmp_path: Path) -> None:
-    target = tierway("it", kind)
+def test_the_configuration_of_tierway_is_valid(kind: str, plain: bool, tmp_path: Path) -> None:
+    target = tierway("it", kind, plain=plain)
     path = tmp_path / "tierway.yaml"
     path.write_text(filled(target.files["tierway.yaml"], VALUES))
     environment = {name: filled(value, VALUES) for name, value in target.environment.items()}
     settings = load(environment, config_path=path)
     assert settings.port == 2
     assert settings.upstreams["bench"].kind == kind
-    assert set(settings.models) == {f"bench/{name}" for name in PAUSES}
+    assert set(settings.models) == (set() if plain else {f"bench/{name}" for name in PAUSES})
+    assert [rule.scope for rule in settings.budgets] == ([] if plain else ["global"])
+    assert settings.upstreams["bench"].local or not plain, "a plain model costs nothing"
+
+
+def test_a_key_of_the_benchmark_is_one_that_can_be_made() -> None:
+    """With a rate that nothing here reaches, and for one model, so that `auto` is as fast as the workload wants."""
+    key = tierway("it").key
+    assert key is not None
+    spec = KeySpec.model_validate_json(filled(orjson.dumps(dict(key)).decode(), {"model": "bench-slow"}))
+    assert spec.models == ("bench/bench-slow",) and spec.requests_per_minute
 
 
 def test_other_braces_stay_as_they_are() -> None:

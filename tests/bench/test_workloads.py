@@ -25,3 +25,14 @@ def test_every_figure_is_of_a_workload_that_exists() -> None:
 def test_only_what_spoils_a_process_runs_in_a_fresh_one() -> None:
     """A growth of memory that is measured after other workloads is not what the row says."""
     assert [workload.name for workload in WORKLOADS if workload.fresh] == ["memory"]
+
+
+def test_every_figure_has_a_name_of_its_own_in_the_history() -> None:
+    """Two of one name would be compared with each other."""
+    ids = [figure.id for figure in (*FIGURES, *DETAILS)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_what_is_alone_is_a_part_of_the_whole() -> None:
+    assert all(figure.alone != figure.key for figure in FIGURES)
+    assert all(figure.goals is None or figure.goals[0] >= figure.goals[1] for figure in FIGURES)
