@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 
 import uvloop
 
-from bench.compare import cores, open_more_files, serving
+from bench.interleaved import cores, open_more_files, serving
 from bench.load import Ask, address, measure, quantile, request_bytes
 from bench.processes import on_core
 from bench.reading import Reading
