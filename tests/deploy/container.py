@@ -56,7 +56,7 @@ class Pod:
 
     def path(self, inside: str) -> Path:
         """Where a path of the container is on this machine."""
-        mounts = {mount["mountPath"]: mount["name"] for mount in self.container["volumeMounts"]}
+        mounts: dict[str, str] = {mount["mountPath"]: mount["name"] for mount in self.container["volumeMounts"]}
         for at, name in mounts.items():
             if inside == at or inside.startswith(f"{at}/"):
                 return self.folder / name / inside.removeprefix(at).lstrip("/")

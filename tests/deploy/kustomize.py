@@ -38,7 +38,7 @@ def built(folder: Path) -> list[Object]:
 
 
 def matches(each: Object, target: dict[str, str]) -> bool:
-    return each["kind"] == target["kind"] and each["metadata"]["name"] == target["name"]
+    return bool(each["kind"] == target["kind"] and each["metadata"]["name"] == target["name"])
 
 
 def apply(document: Object, operation: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from app.config.load import load
-from app.main import DRAIN_SECONDS
 from tests.deploy.declared import ROOT
+from tests.deploy.test_kubernetes import SETTLING_SECONDS
 
 COMPOSE: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: Final[dict[str, Any]] = COMPOSE["services"]
@@ -66,7 +66,7 @@ def test_its_environment_is_the_gateways() -> None:
     assert settings.redis_url is not None and settings.allow_anonymous
     assert list(settings.upstreams) == ["ollama"]
     stops = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
-    assert stops > settings.streaming.grace + DRAIN_SECONDS, "streams would be cut before they may end"
+    assert stops > settings.streaming.grace + SETTLING_SECONDS, "streams would be cut before they may end"
 
 
 def test_prometheus_keeps_90_days_and_finds_the_gateway() -> None:

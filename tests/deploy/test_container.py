@@ -62,7 +62,8 @@ async def test_it_starts_serves_and_stops_as_in_a_pod(tmp_path: Path) -> None:
         assert found and "SIMULATOR" not in told, told
         client = await stack.enter_async_context(httpx2.AsyncClient(base_url=found[1], timeout=30))
 
-        async def passes(probe: str) -> bool:
+        async def passes() -> bool:
+            """The probe of the loop below."""
             assert process.returncode is None, pod.log.read_text()
             try:
                 reply = await client.get(pod.container[probe]["httpGet"]["path"])
@@ -70,8 +71,9 @@ async def test_it_starts_serves_and_stops_as_in_a_pod(tmp_path: Path) -> None:
                 return False
             return reply.status_code == 200
 
+        probe = "startupProbe"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            await within(60, lambda probe=probe: passes(probe), probe)
+            await within(60, passes, probe)
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
         made = await client.post("/admin/keys", headers=headers, json={"name": "me"})
         key = {"authorization": f"Bearer {made.json()['key']}"}
@@ -85,6 +87,7 @@ async def test_it_starts_serves_and_stops_as_in_a_pod(tmp_path: Path) -> None:
             assert reply.status_code == 200
             pieces = reply.aiter_text()
             read = [await anext(pieces)]
+            assert "[DONE]" not in read[0]
             process.send_signal(signal.SIGTERM)
             read += [piece async for piece in pieces]
         assert "".join(read).endswith("data: [DONE]\n\n"), "a stream was cut by a rollout"

@@ -14,7 +14,6 @@ import yaml
 
 from app.config.environment import VARIABLES
 from app.config.load import load
-from app.main import DRAIN_SECONDS
 from tests.deploy.declared import ROOT, metrics
 from tests.deploy.kustomize import Object, built
 from tests.deploy.schema import wrong
@@ -26,6 +25,9 @@ METADATA: Final = (
     *("fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe"),
 )
 """Where clouds hand out the credentials of the machine."""
+
+SETTLING_SECONDS: Final = 20
+"""After its last stream a gateway settles what is owed, and closes its store."""
 
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -132,7 +134,7 @@ def test_its_configuration_loads(overlay: str, tmp_path: Path) -> None:
     settings = load({**environ, **links, "TIERWAY_CONFIG": str(config)})
     assert settings.admin_key is not None and (settings.redis_url is not None) is (overlay == "replicated")
     waits = int(gateway(overlay)["lifecycle"]["preStop"]["exec"]["command"][1])
-    stops = waits + settings.streaming.grace + DRAIN_SECONDS
+    stops = waits + settings.streaming.grace + SETTLING_SECONDS
     assert pod(overlay)["terminationGracePeriodSeconds"] > stops, "streams would be cut before they may end"
 
 
