@@ -25,7 +25,7 @@ from bench.load import Ask, address, measure, quantile, request_bytes
 from bench.processes import on_core
 from bench.reading import Reading
 from bench.running import Running
-from bench.targets import Target, tierway
+from bench.targets import MOST_CALLS, Target, tierway
 from bench.workloads import PACED, QUICK, Workload
 
 FACTOR: Final = 3.0
@@ -38,10 +38,12 @@ CONNECTIONS_MOST: Final = 6_000
 
 @dataclass(slots=True)
 class Seen:
-    """Seconds until each answer and each refusal, and what else came instead."""
+    """Of what was sent while `counting`: seconds until each answer and each refusal, and what else came instead. `done`
+    are all answers that came meanwhile, whenever they were asked for."""
 
     counting: bool = False
     sent: int = 0
+    done: int = 0
     served: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
@@ -90,6 +92,7 @@ class Asker(asyncio.Protocol):
                 self._idle.append(self)
 
     def _note(self, reading: Reading) -> None:
+        self._seen.done += reading.whole and self._seen.counting
         if not self._counts:
             return
         seconds = time.perf_counter() - self._asked
@@ -140,11 +143,11 @@ async def flood(ask: Ask, workload: Workload, rate: float, seconds: float, warm_
                 else:
                     seen.errors["no connection left"] += 1
             await asyncio.sleep(TICK_SECONDS)
-        answered = len(seen.served) / seconds
+        seen.counting = False
         await asyncio.sleep(0.5)
         for asker in all_:
             asker.leave()
-    return {"rate": seen.sent / seconds, "served_s": answered, **_summary(seen)}
+    return {"rate": seen.sent / seconds, "served_s": seen.done / seconds, **_summary(seen)}
 
 
 def _summary(seen: Seen) -> dict[str, Any]:
@@ -166,7 +169,7 @@ class Scene:
 
 def scenes() -> list[Scene]:
     own = tierway("tierway")
-    text = own.files["tierway.yaml"].replace("bench: {kind", f"bench: {{max_concurrency: {AT_UPSTREAM}, kind", 1)
+    text = own.files["tierway.yaml"].replace(f"max_concurrency: {MOST_CALLS}", f"max_concurrency: {AT_UPSTREAM}")
     narrow = replace(own, name="tierway-narrow", files={"tierway.yaml": text})
     paced = Workload("paced", "", PACED, AT_UPSTREAM, 10, stream=True, seconds=3.0, ramp=0.5)
     return [Scene("the gateway's core", own, replace(PEAK, seconds=3.0)), Scene("the upstream", narrow, paced)]
