@@ -46,6 +46,7 @@ HEADERS: Final = {
     "x-tierway-agent": "The type of agent that asks, for the log.",
     "x-tierway-priority": "interactive or batch.",
     "x-tierway-session": "The conversation this goes on with, kept by the gateway; `new` makes one.",
+    "x-tierway-resumable": "`true`: the stream can be read on, at `/v1/streams/{id}`, after its connection broke.",
     "x-tierway-context": "`truncate`: shorten what fits no window, instead of refusing it (`error`).",
 }
 CHAT: Final[Json] = {

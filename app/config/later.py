@@ -13,11 +13,8 @@ from app.config.settings import Settings
 
 LATER: Final[Mapping[str, str]] = {
     "streaming.buffer_bytes": "streams are not held back in this version",
-    "streaming.resumable": "streams cannot be resumed in this version",
-    "streaming.orphan_seconds": "a stream ends with its client in this version",
     "streaming.min_tokens_per_second": "slow answers are not given up by this version",
     "FEATURE_STREAMING": "streams cannot be switched off in this version",
-    "FEATURE_RESUMABLE_STREAMS": "streams cannot be resumed in this version",
 }
 """Keys and sections, as `validate.keys` writes them, and variables; with what to tell who sets them."""
 

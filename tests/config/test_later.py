@@ -24,7 +24,7 @@ def test_the_rows_name_what_there_is() -> None:
 
 
 def test_a_row_counts_for_what_is_below_it() -> None:
-    assert said_of("streaming.resumable") == LATER["streaming.resumable"]
+    assert said_of("streaming.min_tokens_per_second") == LATER["streaming.min_tokens_per_second"]
     assert said_of("streaming.ping") is None and said_of("streaming") is None
 
 
@@ -32,8 +32,6 @@ def test_a_row_counts_for_what_is_below_it() -> None:
     ("text", "where"),
     [
         ("streaming: {buffer_bytes: 9999}", "streaming.buffer_bytes"),
-        ("streaming: {resumable: always}", "streaming.resumable"),
-        ("streaming: {orphan_seconds: 1}", "streaming.orphan_seconds"),
         ("streaming: {min_tokens_per_second: 1}", "streaming.min_tokens_per_second"),
         ("features: {overrides: {tenant: {a: {streaming: false}}}}", "features.overrides.tenant.a.streaming"),
     ],
@@ -43,7 +41,7 @@ def test_what_is_set_for_nothing_is_said(tmp_path: Path, text: str, where: str) 
     assert said == where and words in LATER.values()
 
 
-@pytest.mark.parametrize("name", ["STREAMING", "RESUMABLE_STREAMS"])
+@pytest.mark.parametrize("name", ["STREAMING"])
 def test_flags_that_switch_nothing_are_said(tmp_path: Path, name: str) -> None:
     assert [where for where, _ in without_effect(loaded(tmp_path, **{f"FEATURE_{name}": "false"}))] == [
         f"FEATURE_{name}"
@@ -53,7 +51,7 @@ def test_flags_that_switch_nothing_are_said(tmp_path: Path, name: str) -> None:
 def test_defaults_and_what_has_an_effect_are_not_complained_of(tmp_path: Path) -> None:
     """A warning for everything is read by nobody."""
     text = (
-        "budget: {estimate: strict}\nsessions: {ttl_days: 30}\nstreaming: {resumable: opt-in, ping: 5, grace: 1}\n"
+        "budget: {estimate: strict}\nsessions: {ttl_days: 30}\nstreaming: {resumable: always, ping: 5, grace: 1}\n"
         "upstreams: {gpu: {kind: vllm, base_url: 'http://h', max_concurrency: 64, cost_per_hour: 0}}\n"
         "features: {overrides: {agent: {a: {sessions: true, multi_model_router: false}}}}\n"
     )

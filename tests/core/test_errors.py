@@ -36,6 +36,8 @@ TREE = {
     "IdempotencyInFlight": (409, INVALID, "idempotency_in_flight", CALLERS, NEVER),
     "IdempotencyMismatch": (422, INVALID, "idempotency_mismatch", CALLERS, NEVER),
     "IdempotencyNotKept": (422, INVALID, "invalid_value", CALLERS, NEVER),
+    "StreamExpired": (410, INVALID, "stream_expired", CALLERS, NEVER),
+    "StreamOrphaned": (410, INVALID, "stream_orphaned", CALLERS, NEVER),
     "HeadersTooLarge": (431, INVALID, "headers_too_large", CALLERS, NEVER),
     "ClientGone": (499, INVALID, "client_gone", CALLERS, NEVER),
     "Unavailable": (503, UNAVAILABLE, "no_upstream_available", OURS, NEVER),
@@ -43,6 +45,7 @@ TREE = {
     "Overloaded": (503, UNAVAILABLE, "overloaded", OURS, NEVER),
     "BudgetStoreUnavailable": (503, UNAVAILABLE, "budget_store_unavailable", OURS, NEVER),
     "StoreUnavailable": (503, UNAVAILABLE, "store_unavailable", OURS, NEVER),
+    "StreamBroken": (502, "server_error", "stream_broken", OURS, NEVER),
     "UpstreamRateLimited": (429, "rate_limit_error", "upstream_rate_limited", UPSTREAMS, NEVER),
     "UpstreamFailed": (502, UPSTREAM, "upstream_failed", UPSTREAMS, NEVER),
     "UpstreamStumbled": (502, UPSTREAM, "upstream_failed", UPSTREAMS, NEVER),
@@ -82,8 +85,8 @@ CONTRACT = {
 }
 """Section 9, row by row."""
 
-BEYOND = {"client_gone", "store_unavailable"}
-"""Seen in logs alone, and by an operator whose store is away."""
+BEYOND = {"client_gone", "store_unavailable", "stream_expired", "stream_orphaned", "stream_broken"}
+"""Seen in logs alone, by an operator whose store is away, and by who comes back to a stream."""
 
 KINDS = {
     "UpstreamFault": "failed",

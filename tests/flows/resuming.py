@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 import orjson
 
-from tests.flows.service import MODELS, Service
+from app.simulator.behaviour import DEFAULTS
+from app.simulator.server import simulate
+from tests.flows.service import MODELS, Service, gateway, upstream
 
 MODEL: Final = MODELS["openai"]
 RESUMABLE: Final = {"x-tierway-resumable": "true"}
+PRICED: Final = {MODEL: {"price": {"input": 1.0, "output": 2.0}}}
+
+
+@contextlib.asynccontextmanager
+async def gateways(
+    folder: Path, count: int = 2, pace: float | None = 200, **config: Any
+) -> AsyncIterator[list[Service]]:
+    """So many gateways over one store and one upstream of this many tokens a second."""
+    plain = DEFAULTS["openai"]
+    models = tuple(replace(model, tokens_per_second=pace, max_output=100_000) for model in plain.models)
+    async with contextlib.AsyncExitStack() as stack:
+        sim = await stack.enter_async_context(simulate("openai", replace(plain, models=models)))
+        upstreams, sims = {"openai": upstream(sim)}, {"openai": sim}
+        options: dict[str, Any] = {"models": PRICED, **config}
+        yield [await stack.enter_async_context(gateway(folder, upstreams, sims, **options)) for _ in range(count)]
 
 
 @dataclass(slots=True)

@@ -8,40 +8,21 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import openai
 import pytest
 
-from app.simulator.behaviour import DEFAULTS
-from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
 from app.store import layout
 from app.store.opening import open_store
 from tests.flows.asking import ADMIN, ADMIN_KEY, within
-from tests.flows.resuming import MODEL, RESUMABLE, Got, begin, body, http, resume
+from tests.flows.resuming import MODEL, PRICED, RESUMABLE, Got, begin, body, gateways, http, resume
 from tests.flows.service import Service, gateway, upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
-
-PRICED: Final = {MODEL: {"price": {"input": 1.0, "output": 2.0}}}
-
-
-@contextlib.asynccontextmanager
-async def gateways(
-    folder: Path, count: int = 2, pace: float | None = 200, **config: Any
-) -> AsyncIterator[list[Service]]:
-    """So many gateways over one store and one upstream of this many tokens a second."""
-    plain = DEFAULTS["openai"]
-    models = tuple(replace(model, tokens_per_second=pace, max_output=100_000) for model in plain.models)
-    async with contextlib.AsyncExitStack() as stack:
-        sim = await stack.enter_async_context(simulate("openai", replace(plain, models=models)))
-        upstreams, sims = {"openai": upstream(sim)}, {"openai": sim}
-        options: dict[str, Any] = {"models": PRICED, **config}
-        yield [await stack.enter_async_context(gateway(folder, upstreams, sims, **options)) for _ in range(count)]
 
 
 def sim_of(services: list[Service]) -> Simulated:
