@@ -47,7 +47,12 @@ def test_it_folds_to_the_same_answer(events: list[Event]) -> None:
 def test_text_comes_in_one_piece_with_all_that_belongs_to_it() -> None:
     first = {"content": [{"token": "a"}], "refusal": None}
     second = {"content": [{"token": "b"}], "refusal": None}
-    events = [Start("id", "m", 0, "chat"), Text("a", logprobs=first), Text("b", logprobs=second), Finish("stop")]
+    events: list[Event] = [
+        Start("id", "m", 0, "chat"),
+        Text("a", logprobs=first),
+        Text("b", logprobs=second),
+        Finish("stop"),
+    ]
     _, said, _ = replay(fold(events))
     assert isinstance(said, Text) and said.text == "ab"
     assert said.logprobs == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
