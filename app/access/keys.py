@@ -24,13 +24,13 @@ from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.errors import InvalidApiKey, InvalidValue, NotFound, StoreUnavailable
 from app.core.money import NANO_PER_USD
+from app.core.secret import PREFIX
 from app.store import layout
 from app.store.broadcast import Broadcast
 from app.store.client import Store
 from app.store.scripts import load
 
 TOPIC: Final = "keys"
-PREFIX: Final = "tw-"
 SECRET_BYTES: Final = 32
 
 PUT: Final = load("key_put")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.core.errors import ClientGone, InvalidValue, RequestTimeout, RequestTooLarge
+from app.core.secret import holds_key
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -122,6 +123,6 @@ def _declared(headers: Mapping[bytes, bytes]) -> int:
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     """The caller's own id where it can safely be repeated in headers and logs, else a new one."""
     given = headers.get(b"x-request-id")
-    if given is not None and SAFE_ID.fullmatch(text := given.decode("latin-1")):
+    if given is not None and SAFE_ID.fullmatch(text := given.decode("latin-1")) and not holds_key(text):
         return text
     return f"req_{uuid.uuid4().hex}"

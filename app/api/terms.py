@@ -12,6 +12,7 @@ from app.core.caller import Caller
 from app.core.errors import InvalidValue
 from app.core.money import NANO_PER_USD
 from app.core.request import Terms
+from app.core.secret import holds_key
 from app.routing.registry import STRATEGIES
 from app.sessions.sessions import new_id
 from app.telemetry.trace import trace_of
@@ -30,7 +31,7 @@ EFFECTIVE: Final = frozenset(
     PREFIX + name
     for name in (
         *(b"strategy", b"timeout", b"agent", b"priority", b"session", b"context"),
-        *(b"max-cost", b"session-max-cost"),
+        *(b"max-cost", b"session-max-cost", b"continue"),
     )
 )
 """What is read here. Any other header of ours, later ones and misspelt ones alike, has no effect, and is named so."""
@@ -54,6 +55,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
         session_max_cost_nano=_usd(inbound, b"x-tierway-session-max-cost"),
         truncate=_one_of(inbound, b"x-tierway-context", CONTEXTS) == "truncate",
+        continues=_one_of(inbound, b"x-tierway-continue", ("true", "false")) == "true",
         resumable=(resumable := TRUTHS[_one_of(inbound, RESUMABLE, ("true", "false"))]),
         ignored=tuple(
             name.decode("latin-1") for name in headers if _is_ignored(name, caller) and (name, resumable) != DECLINED
@@ -78,6 +80,8 @@ def _text(inbound: Inbound, name: bytes) -> str | None:
     value = inbound.header(name)
     if value is not None and not (0 < len(value) <= TEXT_MAX and value.isprintable()):
         raise InvalidValue(f"{name.decode()} must be 1 to {TEXT_MAX} printable characters.", param=name.decode())
+    if value is not None and holds_key(value):
+        raise InvalidValue(f"{name.decode()} holds what looks like an API key.", param=name.decode())
     return value
 
 

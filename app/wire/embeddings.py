@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from app.core.card import Card
 from app.core.errors import BadReply, InvalidJson, InvalidValue, UnsupportedParameter
 from app.core.request import EmbeddingRequest, Embeddings, Terms
+from app.core.secret import holds_key
 from app.core.tokens import estimate
 from app.wire.codec import Outgoing
 
@@ -53,7 +54,7 @@ def read_request(body: bytes, terms: Terms) -> EmbeddingRequest:
 
 
 def _model(value: Any) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or holds_key(value):
         raise InvalidValue("`model` must be the name of a model.", param="model")
     return value
 

@@ -27,6 +27,7 @@ from app.core.messages import (
     ToolUsePart,
 )
 from app.core.request import Request, Terms
+from app.core.secret import holds_key
 from app.wire.chat.messages import read_messages
 from app.wire.chat.tools import read_choice, read_format, read_tools
 from app.wire.codec import Limits
@@ -109,10 +110,17 @@ _HANDLED: Final = frozenset(
 )
 
 
+def _model(fields: Mapping[str, Any]) -> str:
+    model = nonempty(fields, "model")
+    if holds_key(model):
+        raise InvalidValue("'model' holds what looks like an API key.", param="model")
+    return model
+
+
 def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
     """Raises `InvalidJson`, `InvalidValue` or `RequestTooLarge`."""
     fields = parse_body(body, limits.body_bytes, limits.depth)
-    model = nonempty(fields, "model")
+    model = _model(fields)
     messages = read_messages(fields, limits.messages)
     tools = read_tools(fields, limits.tools)
     choice, form = read_choice(fields, tools), read_format(fields)
