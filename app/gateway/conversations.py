@@ -21,17 +21,22 @@ OPENING_CHARS: Final = 2_048
 
 class Conversations:
     def __init__(self, remembered: int = REMEMBERED) -> None:
-        self._served: OrderedDict[bytes, str] = OrderedDict()
+        self._served: OrderedDict[bytes, tuple[str, str | None]] = OrderedDict()
         self._remembered = remembered
 
-    def previous(self, key: bytes | None) -> str | None:
-        """The full id of the model that answered this conversation last."""
-        return None if key is None else self._served.get(key)
+    def previous(self, key: bytes | None, rollout: str | None = None, *, stays: bool = False) -> str | None:
+        """The full id of the model that answered this conversation last. One that only a rollout had chosen is none
+        once the conversation is not in that rollout any more, unless it must stay."""
+        if key is None or (found := self._served.get(key)) is None:
+            return None
+        model, chosen_by = found
+        return model if stays or chosen_by in (None, rollout) else None
 
-    def answered(self, key: bytes | None, model: str) -> None:
+    def answered(self, key: bytes | None, model: str, rollout: str | None = None) -> None:
+        """`rollout`: whose treatment the answer was."""
         if key is None:
             return
-        self._served[key] = model
+        self._served[key] = (model, rollout)
         self._served.move_to_end(key)
         if len(self._served) > self._remembered:
             self._served.popitem(last=False)

@@ -24,7 +24,7 @@ from app.routing.correction import Counts, corrected
 from app.routing.features import only_tool_results
 from app.routing.policy import alone, plan
 from app.routing.registry import Registry
-from app.routing.rollouts import NOWHERE, Assigned, placed
+from app.routing.rollouts import NOWHERE, Assigned, placed, treated_in
 from app.routing.rules import Rules
 from app.routing.signals import Signals
 
@@ -88,7 +88,7 @@ class Planning:
 
     def answered(self, planned: Planned, model: str) -> None:
         """Remembers who answered the conversation."""
-        self.conversations.answered(planned.conversation, model)
+        self.conversations.answered(planned.conversation, model, treated_in(planned.plan.arm))
 
     def _planned(
         self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry, *, peeking: bool = False
@@ -110,7 +110,8 @@ class Planning:
             self.recent.add(verdict.score)
         assigned = self._assigned(request, caller)
         conversation = conversation_of(request, caller)
-        signals = self._signals(request, conversation, rules, draw=1.0 if peeking else self.draw())
+        previous = self._previous(request, conversation, assigned)
+        signals = self._signals(request, previous, rules, draw=1.0 if peeking else self.draw())
         # Whom a rollout puts first may stand further back: nobody is cut off before it had its turn.
         made = plan(request, caller, registry, self._with_arm(rules, assigned), signals, verdict)
         made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
@@ -153,12 +154,18 @@ class Planning:
             rules = replace(rules, threshold=self.recent.threshold(assigned.target_local))
         return rules
 
-    def _signals(self, request: Request, conversation: bytes | None, rules: Rules, draw: float) -> Signals:
-        before = goes_on(request)
+    def _previous(self, request: Request, conversation: bytes | None, assigned: Assigned) -> str | None:
+        if not goes_on(request):
+            return None
+        rollout = None if assigned.treatment is None else assigned.treatment.name
+        stays = only_tool_results(request.messages)
+        return self.conversations.previous(conversation, rollout, stays=stays)
+
+    def _signals(self, request: Request, previous: str | None, rules: Rules, draw: float) -> Signals:
         return replace(
             self.signals,
-            previous=self.conversations.previous(conversation) if before else None,
-            in_tool_loop=before and only_tool_results(request.messages),
+            previous=previous,
+            in_tool_loop=goes_on(request) and only_tool_results(request.messages),
             history_tokens=history_tokens(request),
             draw=draw,
             emergency=self.local_watch.trigger() if rules.emergency else None,

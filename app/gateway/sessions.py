@@ -25,6 +25,7 @@ from app.flags import Flags
 from app.gateway.conversations import Conversations, conversation_of
 from app.gateway.planning import decided
 from app.routing.estimates import size_of
+from app.routing.rollouts import treated_in
 from app.sessions.joining import ASSISTANT, Joined, Json, joined, paired, split
 from app.sessions.said import NOTHING, Kept, Said, said
 from app.sessions.sessions import Sessions, place_of
@@ -83,7 +84,7 @@ class Conversing:
         place = place_of(caller, terms.session)
         kept = await self.sessions.load(place)
         if kept.model is not None:
-            self._conversations.answered(conversation_of(request, caller), kept.model)
+            self._conversations.answered(conversation_of(request, caller), kept.model, kept.rollout)
         return Conversation(self, caller, request, place, kept)
 
     def _keeps(self, caller: Caller, request: Request) -> bool:
@@ -109,6 +110,7 @@ class Conversation:
         self._own = len(entries) if request.terms.truncate else first
         self.request = request if place is None else _restated(request, [each.message for each in entries])
         self._squeezed = 0
+        self._arm: str | None = None
         self._card: Card | None = None
         self._stay: Sequence[int] = range(len(entries))
         self._fold = Fold()
@@ -119,6 +121,7 @@ class Conversation:
     async def walk(self, ask: Ask, plan: Plan) -> AsyncGenerator[Event, None]:
         """The answer, asked for again with less where every window was too small for all of it. Where that is plain
         from the beginning, it is shortened at once."""
+        self._arm = plan.arm
         needed = size_of(self.request).needed
         windows = [candidate.card.context_window for candidate in plan.candidates]
         self._squeezed = int(all(window is not None and window < needed for window in windows))
@@ -222,6 +225,7 @@ class Conversation:
             model=model,
             hidden=self._kept.hidden | hidden,
             days=self._caller.retention_days,
+            rollout=treated_in(self._arm),
         )
 
 

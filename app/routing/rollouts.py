@@ -133,6 +133,12 @@ def arm_of(rollout: Running, unit: str) -> str:
     return TREATMENT if treated else CONTROL
 
 
+def treated_in(arm: str | None) -> str | None:
+    """The rollout whose treatment an answer in this arm was; None for any other."""
+    name, _, role = (arm or "").rpartition(":")
+    return name if role == TREATMENT else None
+
+
 def assign(running: Sequence[Running], unit: str, *, chosen: bool = False) -> Assigned:
     """The first rollout that wants the unit gets it. `chosen`: the caller named the strategy, so that experiments on
     strategies and thresholds are not for it."""

@@ -38,9 +38,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A session as it stands. `model` answered last; `hidden` are places of messages that no longer go to a model;
-    `dropped` counts those that are gone for good, because the session grew too large. `born` and `version` tell the
-    store which session, and which state of it, this was read from; both empty where there is none."""
+    """A session as it stands. `model` answered last, as the treatment of `rollout` if that says so; `hidden` are places
+    of messages that no longer go to a model; `dropped` counts those that are gone for good, because the session grew
+    too large. `born` and `version` tell the store which session, and which state of it, this was read from; both empty
+    where there is none."""
 
     said: tuple[Said, ...] = ()
     system: tuple[Json, ...] = ()
@@ -52,6 +53,7 @@ class Kept:
     updated_at: float = 0.0
     born: str = ""
     version: str = ""
+    rollout: str | None = None
 
     @property
     def messages(self) -> list[Json]:
@@ -83,6 +85,7 @@ def read_kept(about: Sequence[bytes], entries: Sequence[bytes]) -> Kept:
         said=tuple(map(read_said, entries)),
         system=tuple(orjson.loads(fields[b"system"])),
         model=rest["model"],
+        rollout=rest.get("rollout"),
         hidden=frozenset(rest["hidden"]),
         dropped=rest["dropped"],
         turns=rest["turns"],
@@ -97,6 +100,7 @@ def write_fields(kept: Kept) -> tuple[str | bytes, ...]:
     """The fields that a turn sets, one after the other with its value."""
     about = {
         "model": kept.model,
+        "rollout": kept.rollout,
         "hidden": sorted(kept.hidden),
         "dropped": kept.dropped,
         "turns": kept.turns,

@@ -53,6 +53,7 @@ class Turn(NamedTuple):
     model: str
     hidden: frozenset[int] = frozenset()
     days: int | None = None
+    rollout: str | None = None
 
 
 def new_id() -> str:
@@ -124,6 +125,7 @@ class Sessions:
             said=(*kept.said[: turn.stays], *turn.said),
             system=turn.system,
             model=turn.model,
+            rollout=turn.rollout,
             hidden=frozenset(at for at in turn.hidden if at < turn.stays),
             turns=kept.turns + 1,
             created_at=kept.created_at or now,

@@ -48,7 +48,7 @@ async def test_a_failing_canary_is_rolled_back(tmp_path: Path) -> None:
     async with replicas(tmp_path, 2) as found:
         (service, asking), (other, other_asking) = found
         await asking.admin("PUT", "rollouts/new-model", CANARY)
-        await within(2, lambda: is_in(other_asking), "the other replica takes part")
+        await within(10, lambda: is_in(other_asking), "the other replica takes part")
         service.sims["vllm"].fault_some(0.1, "server_error", seed=5)
         asked, standing = 0, await state(asking, "new-model")
         while standing["status"] == "running" and asked < MOST:
@@ -57,16 +57,17 @@ async def test_a_failing_canary_is_rolled_back(tmp_path: Path) -> None:
             standing = await state(asking, "new-model")
         assert (standing["status"], standing["share"]) == ("rolled_back", "0%")
         assert "failed" in standing["reason"]
-        await within(2, lambda: is_out(other_asking), "the other replica hears of it")
-        treated = await ask_all(found, names(0, 60))
-        assert {reply.model for reply in treated.values()} == {CONTROL}
+        await within(10, lambda: is_out(other_asking), "the other replica hears of it")
+        after = await ask_all(found, names(0, 60))  # what the canary failed may ask for more than the control, too
+        assert not [reply for reply in after.values() if reply.headers["x-tierway-reason"].startswith("rollout")]
         assert await other.metric("tierway_rollout_share", name="new-model", arm="treatment") == 0
         moved = service.lines("rollout moved") + other.lines("rollout moved")
         assert [line["reason"] for line in moved] == [standing["reason"]], "once, whoever decided it"
 
 
 async def is_in(asking: Asking) -> bool:
-    return any([(await asking.chat(session=session)).model == TREATMENT for session in names(0, 20)])
+    reasons = [(await asking.chat(session=session)).headers["x-tierway-reason"] for session in names(0, 20)]
+    return any(reason.startswith("rollout") for reason in reasons)
 
 
 async def is_out(asking: Asking) -> bool:

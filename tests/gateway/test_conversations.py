@@ -81,6 +81,15 @@ def test_the_model_that_answered_last_is_remembered() -> None:
     assert (served.previous(b"a"), served.previous(b"b")) == ("claude/opus", None)
 
 
+def test_what_a_rollout_chose_goes_with_the_rollout() -> None:
+    """Else a canary that was rolled back would keep every conversation that it ever had."""
+    served = Conversations()
+    served.answered(b"a", "gpu/new", "canary")
+    assert served.previous(b"a", "canary") == "gpu/new"
+    assert served.previous(b"a") is None and served.previous(b"a", "other") is None
+    assert served.previous(b"a", stays=True) == "gpu/new", "not in the middle of a tool loop"
+
+
 def test_what_is_no_conversation_is_not_remembered() -> None:
     """Else all of those would be one."""
     served = Conversations()
