@@ -44,6 +44,16 @@ class Tokens:
     def total(self) -> int:
         return self.prompt + self.completion
 
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.cache_write_1h + other.cache_write_1h,
+            self.reasoning + other.reasoning,
+        )
+
 
 def per_million(usd: Decimal) -> int:
     """USD per million tokens -> pico-dollars per token."""

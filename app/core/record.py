@@ -32,6 +32,7 @@ class Served:
     simulated: bool = False
     rates: tuple[RateState, ...] = ()  # how the caller's limits stand
     context: str | None = None  # what the model was not sent of the conversation, in words
+    continued_from: str | None = None  # the full id of the model that began the answer and broke off
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ Emergency = Callable[[Plan, Failures], str | None]
 MAX_ATTEMPTS: Final = 3
 STANDING: Final = Seating()
 HELD_MAX: Final = 64
+HELD_BYTES_MAX: Final = 262_144
 
 
 def _no_emergency(plan: Plan, failures: Failures) -> str | None:
@@ -69,7 +70,7 @@ class Attempts:
         broke after that. Raises the error for the client when none commits."""
         assert exchange.plan is not None
         self._budget.request()
-        turns = Turns(exchange.plan.candidates, self._max_attempts, self._well, self._budget.take)
+        turns = Turns(exchange.candidates, self._max_attempts, self._well, self._budget.take)
         while True:
             candidate = await turns.next(self._seating.before(enter, exchange))
             committed, held = False, list[T]()
@@ -87,7 +88,7 @@ class Attempts:
                             self._seating.begins(candidate, exchange)
                             for early in held:
                                 yield early
-                        elif len(held) > HELD_MAX:
+                        elif len(held) > HELD_MAX or sum(map(_weight, held)) > HELD_BYTES_MAX:
                             raise BadReply("The upstream sends and sends, but no content.")
                 if not committed:
                     raise Incomplete("The upstream ended its answer before it began.")
@@ -127,3 +128,8 @@ class Attempts:
 
     def _well(self, candidate: Candidate) -> bool:
         return self._health.demoted(candidate.card) is None
+
+
+def _weight(item: object) -> int:
+    """Bytes of an upstream's that an item keeps."""
+    return len(getattr(item, "raw", None) or b"")

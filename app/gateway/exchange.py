@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from app.core.caller import Caller
+from app.core.card import Card
 from app.core.clock import Clock
 from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
 from app.core.events import Event, Finish, Start, Usage, is_content
@@ -14,6 +15,7 @@ from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
 from app.core.request import EmbeddingRequest, Request
 from app.gateway.account import Account
+from app.gateway.continuation import Continuation
 from app.gateway.noticing import Noticing
 from app.gateway.planning import Planned
 from app.gateway.sessions import Conversation
@@ -56,10 +58,22 @@ class Exchange:
         self.charge_nano: int | None = None
         self.earlier_nano = 0  # charged for attempts that came to nothing
         self._upstream_seconds = 0.0
+        self.continuation: Continuation | None = None
 
     @property
     def plan(self) -> Plan | None:
         return None if self.planned is None else self.planned.plan
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Who may be asked: where another goes on with an answer, those that have not begun it."""
+        assert self.plan is not None
+        return self.plan.candidates if self.continuation is None else self.continuation.left(self.plan.candidates)
+
+    def asked_of(self, card: Card) -> Request | EmbeddingRequest:
+        """The request as this model should get it, before what an operator or a limit adds to it."""
+        request = self.request if self.conversation is None else self.conversation.sent_to(card)
+        return request if self.continuation is None else self.continuation.asked_of(request, card)
 
     @property
     def task_type(self) -> str | None:
@@ -125,6 +139,29 @@ class Exchange:
         self.planned = self.planned._replace(plan=self.planned.plan.called_up(trigger))
         return self.planned.plan.candidates[before:]
 
+    def continues(self, said: str) -> None:
+        """The answer broke off after so much; the attempt is over, and another model is to go on."""
+        assert self.candidate is not None
+        before, model = self.continuation, self.candidate.card.id
+        broken = () if before is None else before.broken
+        began = self.first_content if before is None else before.began
+        tokens = Tokens() if self.usage is None else self.usage.tokens
+        tokens = tokens if before is None else before.tokens + tokens
+        self.continuation = Continuation(said, (*broken, model), began, tokens, self.candidate, self.charge_nano)
+        self.first_content, self.out_bytes, self.out_pieces = None, 0, 0
+
+    def gave_up(self) -> None:
+        """Nobody went on with it: it is what it was when it broke off."""
+        before = self.continuation
+        assert before is not None
+        self.candidate, self.charge_nano, self.priced = before.candidate, before.charge_nano, True
+        self.usage, self.first_content = Usage(Tokens(), estimated=True), before.began
+
+    @property
+    def began(self) -> float | None:
+        """When the first content came, whoever it was of."""
+        return self.first_content if self.continuation is None else self.continuation.began
+
     # --- what callers and readers of the record are told ---
 
     @property
@@ -152,10 +189,18 @@ class Exchange:
             defaults=self.defaults,
             simulated=self.candidate.card.simulated,
             rates=self.account.states,
+            continued_from=None if self.continuation is None else self.continuation.broken[-1],
         )
 
+    def summed(self, usage: Usage) -> Usage:
+        """The usage of the whole answer. Where several models made it, the first broke off, and nobody said its own."""
+        if self.continuation is None:
+            return usage
+        return replace(usage, tokens=self.continuation.tokens + usage.tokens, estimated=True, details=None)
+
     def record(self) -> Record:
-        terms, plan, usage = self.request.terms, self.plan, self.usage
+        terms, plan = self.request.terms, self.plan
+        usage = None if self.usage is None and self.continuation is None else self.summed(self.usage or Usage(Tokens()))
         card = self.candidate.card if self.candidate is not None else None
         seconds = self.clock.monotonic() - self.started
         return Record(
@@ -188,7 +233,7 @@ class Exchange:
             usage_estimated=usage is not None and usage.estimated,
             truncated=usage is not None and usage.truncated,
             cost_nano=self._cost(),
-            first_token_seconds=None if self.first_content is None else self.first_content - self.started,
+            first_token_seconds=None if self.began is None else self.began - self.started,
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
             trace_id=_trace_id(terms.trace_parent),
@@ -223,7 +268,7 @@ class Exchange:
     def _status(self) -> int:
         if self.error is None:
             return 200
-        began = self.streams and self.first_content is not None
+        began = self.streams and self.began is not None
         return 200 if began and not isinstance(self.error, ClientGone) else self.error.status
 
 

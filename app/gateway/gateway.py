@@ -19,8 +19,10 @@ from app.core.request import EmbeddingRequest, Request
 from app.core.upstream import Upstream
 from app.gateway.attempts import Attempts
 from app.gateway.charging import settled_usage
+from app.gateway.continuing import continuing
 from app.gateway.embeddings import Embedded, after, commits, replies, usage_of
 from app.gateway.exchange import Exchange, refusal
+from app.gateway.pace import paced
 from app.gateway.planning import Planned
 from app.gateway.relay import relay
 from app.gateway.settle import Settlement
@@ -48,6 +50,7 @@ class Gateway:
         self.converse: Converse = unkept
         self._admit = admit
         self._prepare = prepare
+        self.least_pace = 0.0
         self.registry = Registry(())
         self.upstreams: Mapping[str, Upstream] = {}
         self._planner = planner
@@ -70,7 +73,8 @@ class Gateway:
                 stream = functools.partial(self._stream, exchange=exchange)
                 return self._attempts.walk(exchange, self._door(exchange), stream, exchange.begun_by, Fault)
 
-            walk = ask() if conversation is None else conversation.walk(ask, planned.plan)
+            whole = ask if conversation is None else functools.partial(conversation.walk, ask, planned.plan)
+            walk = continuing(exchange, whole) if request.terms.continues else whole()
             answer = relay(exchange, walk, self._admit.extend)
             async with contextlib.aclosing(walk), contextlib.aclosing(answer):
                 async for event in answer:
@@ -107,9 +111,8 @@ class Gateway:
         """Makes the request ready for one candidate, and asks whether it may go there."""
 
         async def enter(candidate: Candidate, at_last: bool) -> None:
-            request, card = exchange.request, candidate.card
-            if exchange.conversation is not None:
-                request = exchange.conversation.sent_to(card)
+            card = candidate.card
+            request = exchange.asked_of(card)
             if isinstance(request, Request):
                 request, exchange.defaults = self._prepare(request, card, exchange.task_type)
             exchange.sent = await self._admit.enter(exchange.account, exchange.caller, request, card, at_last=at_last)
@@ -118,7 +121,8 @@ class Gateway:
 
     def _stream(self, candidate: Candidate, exchange: Exchange) -> AsyncGenerator[Event, None]:
         assert isinstance(exchange.sent, Request)
-        return self.upstreams[candidate.card.upstream].stream(exchange.sent, candidate.card)
+        events = self.upstreams[candidate.card.upstream].stream(exchange.sent, candidate.card)
+        return paced(events, self.least_pace) if self.least_pace and exchange.streams else events
 
     def _answered(self, exchange: Exchange, planned: Planned, tap: Tap | None) -> None:
         """An answer went well: its conversation is remembered, and its shadow may begin."""

@@ -50,7 +50,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
                 yield event
                 return
         yield event
-    yield settled_usage(exchange)
+    yield exchange.summed(settled_usage(exchange))
 
 
 def size(text: str) -> int:

@@ -91,6 +91,8 @@ def tierway(served: Served | None, usage: Usage | None) -> dict[str, Any] | None
         about["truncated"] = True
     if usage is not None and usage.stopped is not None:
         about["stopped"] = usage.stopped
+    if served.continued_from is not None:
+        about["continued_from"] = served.continued_from
     return about
 
 

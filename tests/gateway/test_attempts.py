@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ from app.core.errors import (
 )
 from app.core.events import Fault, Finish, Text, is_content
 from app.core.plan import Candidate
-from app.gateway.attempts import HELD_MAX, Attempts
+from app.gateway.attempts import HELD_BYTES_MAX, HELD_MAX, Attempts
 from tests.core.nouns import card, paid
 from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
 from tests.gateway.walks import Walk, text, walk
@@ -334,6 +335,15 @@ async def test_frames_without_end_are_not_held_without_end() -> None:
     assert text(await run.run()) == "other"
     assert run.outcomes == ["bad_reply", "ok"]
     run.is_accounted_for()
+
+
+async def test_large_frames_are_not_held_without_end_either() -> None:
+    large: list[Step] = [replace(start(), raw=b"x" * (HELD_BYTES_MAX // 4)) for _ in range(5)]
+    run = walk((A, [*large[:4], Text("x"), Finish("stop")]), (B, good("other")))
+    assert text(await run.run()) == "x"
+    run = walk((A, [*large, Text("x"), Finish("stop")]), (B, good("other")))
+    assert text(await run.run()) == "other"
+    assert run.outcomes == ["bad_reply", "ok"]
 
 
 async def test_a_finish_alone_is_an_answer() -> None:
