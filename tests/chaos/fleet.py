@@ -84,11 +84,13 @@ class Fleet:
     def signal_store(self, what: signal.Signals) -> None:
         """To the embedded server, if there is one just now."""
         with contextlib.suppress(OSError, ValueError, IndexError):
-            os.killpg(int((self.data / "store" / "server.lock").read_text().split()[0]), what)
+            group = int((self.data / "store" / "server.lock").read_text().split()[0])
+            if os.fsencode(self.data) in Path(f"/proc/{group}/cmdline").read_bytes():  # it, and nobody after it
+                os.killpg(group, what)
 
     async def end(self) -> None:
         """In peace."""
-        ending = [asyncio.to_thread(command.end) for command in self._commands.values()]
+        ending = [asyncio.to_thread(command.end, seconds=START_SECONDS) for command in self._commands.values()]
         statuses = await asyncio.gather(*ending)
         told = [command.told for command in self._commands.values()]
         self.close()

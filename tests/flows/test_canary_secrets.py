@@ -138,7 +138,7 @@ async def settled(service: Service, count: int) -> None:
     async def is_so() -> bool:
         return len(service.lines()) >= count
 
-    await within(10, is_so, "every request has its line")
+    await within(30, is_so, "every request has its line")
     await asyncio.sleep(0.5)  # what is written after the line
 
 

@@ -115,7 +115,7 @@ async def test_what_was_running_is_paid_when_the_store_is_back(tmp_path: Path) -
     """The answer comes all the same; what it cost waits on the disk until it can be booked, once."""
     slow = replace(
         DEFAULTS["anthropic"],
-        models=tuple(replace(each, first_token=1.5) for each in DEFAULTS["anthropic"].models),
+        models=tuple(replace(each, first_token=3.0) for each in DEFAULTS["anthropic"].models),
     )
     async with running(tmp_path, slow) as (service, asking):
         tasks = [asyncio.get_running_loop().create_task(spend(asking)) for _ in range(5)]
