@@ -131,14 +131,9 @@ def readme(document: Document, command: str) -> str:
     titles = {name: TITLES.get(name, name) for name in document["targets"] if name != DIRECT}
     rows = [["", *titles.values()]]
     for figure in FIGURES:
-        if figure.goals is not None:
-            cells = [cell(document, name, figure) for name in titles]
-            rows.append(
-                [
-                    figure.label,
-                    *(f"**{each}**" if name == "tierway" else each for name, each in zip(titles, cells, strict=True)),
-                ]
-            )
+        cells = {name: cell(document, name, figure) for name in titles}
+        if figure.goals is not None and any(each != NONE for each in cells.values()):
+            rows.append([figure.label, *(f"**{each}**" if name == "tierway" else each for name, each in cells.items())])
     machine = document["machine"]
     said = (
         f"Measured on {document['time'][:10]} with version {machine['tierway']} ({document['commit'] or 'no commit'}),"
