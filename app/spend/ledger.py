@@ -251,8 +251,14 @@ class Ledger:
             self._renewed_at = now
 
     async def _release(self) -> None:
-        """Takes back what may have been admitted unheard."""
-        for id, (lease, seats) in list(self._doubtful.items()):
+        """Takes back what may have been admitted unheard, or was charged as expired meanwhile: written down first."""
+        doubtful = list(self._doubtful.items())
+        for _, (lease, _) in doubtful:
+            if lease is not None:
+                self._journal.note(entry_of(SETTLED, lease, self._now_ms(), 0, states.RELEASED))
+        if doubtful:
+            await self._journal.flush()
+        for id, (lease, seats) in doubtful:
             if lease is not None:
                 await self._calls.settle(lease, 0, states.RELEASED)
             await self._calls.hand_back((), seats)

@@ -257,6 +257,18 @@ async def _is_held(one: Gateway) -> bool:
     return await one.used() == (0, 40)
 
 
+async def test_what_is_taken_back_late_is_written_down(store: Store, tmp_path: Path) -> None:
+    """Else the journals charge for ever what the store does not, after a gateway was stopped for a while."""
+    async with gateway(store, tmp_path, lease_ms=0) as slow, gateway(store, tmp_path) as other:
+        await slow.calls.admit(slow.lease(), lease_ms=0)
+        slow.ledger._doubt(slow.lease(), None)
+        await other.ledger.tend()
+        assert await other.used() == (40, 0)
+        await slow.ledger.tend()
+        assert await other.used() == (0, 0)
+        assert ("S", "l1", 0) in await slow.written()
+
+
 async def test_it_tends_by_itself(store: Store, tmp_path: Path) -> None:
     async with gateway(store, tmp_path, lease_ms=0) as slow, gateway(store, tmp_path, lease_ms=30) as one:
         await slow.ledger.admit(slow.lease())
