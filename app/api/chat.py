@@ -11,7 +11,7 @@ from app.api.line import Pace
 from app.api.reply import reply
 from app.api.resumable import Resumable
 from app.api.terms import read_terms
-from app.gateway.gateway import Gateway
+from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec, Limits
 
 
@@ -21,7 +21,7 @@ class ChatEndpoint:
     every request first."""
 
     door: Door
-    gateway: Gateway
+    gateway: Answers
     codec: ClientCodec
     limits: Limits
     pace: Pace

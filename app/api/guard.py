@@ -13,8 +13,8 @@ from typing import Any, Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.inbound import ABORT
-from app.api.pressure import CLIENTS, USUAL, WAITING, Pressure
+from app.api.inbound import ABORT, WAITING
+from app.api.pressure import CLIENTS, USUAL, Pressure
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
 

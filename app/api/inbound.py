@@ -22,6 +22,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 ABORT: Final = "tierway.abort"
 """The ASGI extension under which our server offers to cut the connection."""
+WAITING: Final = "tierway.waiting"
+"""That under which it tells how many bytes the client has not taken yet."""
 STALL_SECONDS: Final = 30.0
 TRICKLE_BYTES_PER_SECOND: Final = 8_192
 DRAIN_SECONDS: Final = 5.0
@@ -66,6 +68,11 @@ class Inbound:
         """Returns when the client has left. To be awaited after the body was read."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+    def waiting(self) -> int | None:
+        """Bytes that were sent and the client has not taken yet; None where nobody can tell."""
+        told = self.scope.get("extensions", {}).get(WAITING)
+        return None if told is None else int(told())
 
     def abort(self) -> None:
         """Cuts the connection of a client that takes nothing."""

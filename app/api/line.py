@@ -19,6 +19,8 @@ STREAM_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-accel-buffering", b"no"),
 )
 PING: Final = b": ping\n\n"
+LOOKS: Final = 4
+"""How often a write is looked at until its time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Line:
         self._last = inbound.started
         self._writing = False
         self._held: list[bytes] = []
+        self._left: int | None = None  # of what was sent, when last looked
 
     async def open(self, headers: Headers) -> None:
         if not self._inbound.answered:
@@ -72,7 +75,7 @@ class Line:
 
     def wake(self) -> float:
         """When to call `tick` next, in loop seconds: a write that begins meanwhile must not be looked at too late."""
-        return min(self._due(), self._time() + self._pace.send_timeout)
+        return min(self._due(), self._time() + self._pace.send_timeout / LOOKS)
 
     def _due(self) -> float:
         pace = self._pace
@@ -80,8 +83,17 @@ class Line:
             return self._last + pace.send_timeout
         return self._last + (pace.ping if self._inbound.answered else pace.commit_after)
 
+    def _look(self) -> None:
+        """A client that takes anything is slow, and not gone: a write may need many of its readings."""
+        left = self._inbound.waiting()
+        if left is not None and self._left is not None and left < self._left:
+            self._last = self._time()
+        self._left = left
+
     async def tick(self) -> None:
         """Does what is due. Raises `ClientGone` for a client that takes nothing."""
+        if self._writing:
+            self._look()
         if self._time() < self._due():
             return
         if self._writing:

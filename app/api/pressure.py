@@ -22,8 +22,6 @@ from app.telemetry.stream_metrics import StreamMetrics
 
 CLIENTS: Final = "tierway.clients"
 """The name in the server's state under which the application says how its clients' connections are to be."""
-WAITING: Final = "tierway.waiting"
-"""The ASGI extension under which the server tells how much a client has not taken yet."""
 DEAD_PEER_SECONDS: Final = 30.0
 
 

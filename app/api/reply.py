@@ -19,12 +19,12 @@ from app.core.errors import ClientGone
 from app.core.events import Fault, Fold, Start, Text
 from app.core.request import Request
 from app.core.tasks import Watched, cancel_if
-from app.gateway.gateway import Gateway
+from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec
 
 
 async def reply(
-    inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec, pace: Pace
+    inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec, pace: Pace
 ) -> None:
     """Answers in the way the request asks for. Raises a `GatewayError` while a status can still be sent."""
     with contextlib.suppress(Watched):  # the client left: the answer is closed, and there is nobody to tell
@@ -34,7 +34,7 @@ async def reply(
             await _whole(inbound, caller, request, gateway, codec)
 
 
-async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec) -> None:
+async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec) -> None:
     fold = Fold()
     async with cancel_if(inbound.gone(), "client"), contextlib.aclosing(gateway.answer(caller, request)) as events:
         async for event in events:
@@ -49,7 +49,7 @@ async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Ga
 
 
 async def _stream(
-    inbound: Inbound, caller: Caller, request: Request, gateway: Gateway, codec: ClientCodec, pace: Pace
+    inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec, pace: Pace
 ) -> None:
     line, writer = Line(inbound, pace), codec.writer(request)
     try:

@@ -27,8 +27,8 @@ from app.core.errors import ClientGone, GatewayError, StreamOrphaned
 from app.core.events import Fault, Start
 from app.core.request import Request
 from app.core.tasks import TaskOwner, Watched, cancel_if
-from app.gateway.gateway import Gateway
 from app.gateway.resumable import Live, Status, Streams
+from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec
 from app.wire.objects import write_error
 
@@ -56,7 +56,7 @@ class Resumable:
     def __init__(
         self,
         streams: Streams,
-        gateway: Gateway,
+        gateway: Answers,
         codec: ClientCodec,
         pace: Pace,
         tasks: TaskOwner,

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from app.api.inbound import WAITING
 from app.api.line import PING, Line, Pace, keep
 from app.core.errors import ClientGone
 from tests.api.wire import Wire, beside, soon
@@ -30,7 +31,7 @@ async def test_nothing_is_done_before_it_is_due() -> None:
     wire = Wire()
     line = Line(wire.inbound(), NEVER)
     await line.tick()
-    assert wire.sent == [] and line.wake() > asyncio.get_running_loop().time() + 30
+    assert wire.sent == [] and line.wake() > asyncio.get_running_loop().time() + 10
 
 
 async def test_who_waits_long_gets_headers_and_comments() -> None:
@@ -76,3 +77,25 @@ async def test_the_last_words_wait_for_nobody() -> None:
     wire.takes.clear()
     await line.last(b"an error")
     assert wire.aborted
+
+
+async def test_a_client_that_takes_a_little_is_not_given_up() -> None:
+    """A write may need many of its readings: at a kilobyte a second a full buffer lasts."""
+    wire, left = Wire(), 1_000
+    wire.scope["extensions"] = {WAITING: lambda: left}
+    line, now = Line(wire.inbound(), Pace(60, 60, 30)), 0.0
+    line._time = lambda: now
+    await line.open([])
+    wire.takes.clear()
+    async with beside(line.write(b"a")) as writing:
+        await asyncio.sleep(0)
+        for _ in range(100):
+            now, left = now + 20, left - 1
+            await line.tick()
+        now += 20
+        await line.tick()
+        assert line.wake() <= now + 30 / 4
+        now += 20
+        with pytest.raises(ClientGone):  # for 40 s it took nothing
+            await line.tick()
+        writing.cancel()
