@@ -14,18 +14,20 @@ from app.core.caller import Caller
 from app.core.events import Event, Fold
 from app.core.replay import replay
 from app.core.request import Request
+from app.flags import Flags
+from app.gateway.planning import decided
 from app.gateway.stages import Answers
 
 
 class Unstreamed:
-    """`streams` says whether this caller's request may be answered in pieces. Satisfies `Answers`."""
+    """A gateway that asks the flag first. Satisfies `Answers`."""
 
-    def __init__(self, gateway: Answers, streams: Callable[[Request, Caller], bool]) -> None:
+    def __init__(self, gateway: Answers, flags: Callable[[], Flags]) -> None:
         self._gateway = gateway
-        self._streams = streams
+        self._flags = flags
 
     def answer(self, caller: Caller, request: Request) -> AsyncGenerator[Event, None]:
-        if not request.stream or self._streams(request, caller):
+        if not request.stream or decided(self._flags, request, caller)["STREAMING"]:
             return self._gateway.answer(caller, request)
         return self._whole(caller, replace(request, stream=False))
 

@@ -13,6 +13,7 @@ from app.core.errors import Broken
 from app.core.events import Event, Fault, Finish, Start, Text, Usage
 from app.core.money import Tokens
 from app.core.request import Request
+from app.flags import Flags
 from app.gateway.unstreamed import Unstreamed
 from tests.core.nouns import chat
 
@@ -38,7 +39,7 @@ class Answering:
 
 
 async def said(gateway: Answering, request: Request, *, streams: bool) -> list[Event]:
-    answers = Unstreamed(gateway, lambda asked, caller: streams)
+    answers = Unstreamed(gateway, lambda: Flags({"STREAMING": float(streams)}))
     async with contextlib.aclosing(answers.answer(ANONYMOUS, request)) as events:
         return [event async for event in events]
 
@@ -73,7 +74,7 @@ async def test_an_answer_that_broke_is_an_error_and_no_half_of_it() -> None:
 
 async def test_a_client_that_leaves_ends_the_work() -> None:
     gateway = Answering(*WHOLE)
-    events = Unstreamed(gateway, lambda asked, caller: False).answer(ANONYMOUS, chat(stream=True))
+    events = Unstreamed(gateway, lambda: Flags({"STREAMING": 0.0})).answer(ANONYMOUS, chat(stream=True))
     await anext(events)
     await events.aclose()
     assert gateway.closed
