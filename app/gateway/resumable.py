@@ -166,12 +166,12 @@ class Live:
         return min(self._calls.renew_seconds, max(alone, 0.01))
 
     def _is_orphan(self) -> bool:
-        return self._abandoned or self._time() >= self._alone_at()
+        return self._time() >= self._alone_at()
 
     def _alone_at(self) -> float:
         """From when on nobody will have read it for too long."""
         if self._abandoned:
-            return 0.0
+            return float("-inf")
         if self._readers:
             return float("inf")
         elsewhere = self._seen_at + max(SEEN_SECONDS, self._orphan_seconds)
