@@ -43,6 +43,8 @@ async def test_without_headers_the_defaults_hold() -> None:
         ("x-tierway-agent", "é" * 256, "agent", "é" * 256),
         ("x-tierway-session", "s-1", "session", "s-1"),
         ("x-tierway-context", "truncate", "truncate", True),
+        ("x-tierway-resumable", "true", "resumable", True),
+        ("x-tierway-resumable", "false", "resumable", False),
         ("x-tierway-context", "error", "truncate", False),
         ("x-tierway-session-max-cost", "0.5", "session_max_cost_nano", 500_000_000),
         ("x-tierway-max-cost", "0.05", "max_cost_nano", 50_000_000),
@@ -64,6 +66,7 @@ async def test_what_a_header_says_counts(name: str, value: str, field: str, expe
         *[("x-tierway-agent", each) for each in ("", " ", "x" * 257, "a\x07b", "a\x1b[2Jb")],
         *[("x-tierway-session", each) for each in ("", "x" * 257, "a\x07b")],
         *[("x-tierway-context", each) for each in ("", "cut", "Truncate")],
+        *[("x-tierway-resumable", each) for each in ("", "yes", "True")],
         ("x-tierway-session-max-cost", "-1"),
         *[
             ("x-tierway-max-cost", each)
@@ -91,6 +94,12 @@ async def test_what_has_no_effect_is_named() -> None:
     assert terms({"x-tierway-agent": "a", "x-unheard-of": "1"}).ignored == ()
     heeded = {"x-tierway-session": "s", "x-tierway-max-cost": "1", "x-tierway-priority": "batch"}
     assert terms(heeded).ignored == ()
+
+
+async def test_a_stream_that_cannot_be_resumed_says_so_unless_it_is_heeded_later() -> None:
+    """Whether it is, only who makes the stream knows."""
+    assert terms({"x-tierway-resumable": "true"}).ignored == ("x-tierway-resumable",)
+    assert terms({"x-tierway-resumable": "false"}).ignored == () and terms({}).resumable is None
 
 
 @pytest.mark.parametrize(
