@@ -16,63 +16,15 @@ from typing import Any, Final
 import httpx2
 import orjson
 import pytest
-import yaml
 
 from app.simulator.behaviour import Behaviour, SimModel
 from app.simulator.server import simulate
-from app.simulator.simulated import Simulated
-from tests.cli.conftest import Command, environment
-from tests.cli.test_serve import url_of, workers
-from tests.flows.asking import ADMIN, ADMIN_KEY, ANY, within
+from tests.cli.test_serve import workers
+from tests.flows.asking import within
+from tests.flows.process import Gateway
 
 MODEL: Final = "openai/sim-plain"
-PRICE: Final = {"price": {"input": 0, "output": 120}}
-DAY: Final = "global:*:day"
 PACED: Final = Behaviour((SimModel("sim-plain", "plain", tokens_per_second=20.0, max_output=100_000),))
-
-
-class Gateway:
-    """A gateway as a process of its own, over a server in this one."""
-
-    def __init__(self, folder: Path, sim: Simulated, **streaming: Any) -> None:
-        self.folder = folder
-        config = {
-            "upstreams": {"openai": {"kind": "openai", "base_url": sim.base_url, "max_concurrency": 1_000}},
-            "models": {MODEL: {**ANY, **PRICE}},
-            "budgets": [{"scope": "global", "period": "day", "limit": 1_000}],
-            "streaming": {"grace": 60, **streaming},
-        }
-        (folder / "tierway.yaml").write_text(yaml.safe_dump(config))
-        self.url = ""
-        self._commands: list[Command] = []
-
-    async def start(self, **environ: str) -> None:
-        variables = environment(self.folder / "data", **{"TIERWAY_LOG_LEVEL": "warning", **ADMIN, **environ})
-        line = ("serve", "--config", str(self.folder / "tierway.yaml"))
-        self._commands.append(Command.start(*line, env={**variables, "TIERWAY_PORT": "0"}))
-        self.url = url_of(await asyncio.to_thread(self.command.until, "\n\ncurl ", 60))
-
-    @property
-    def command(self) -> Command:
-        return self._commands[-1]
-
-    def close(self) -> None:
-        for command in self._commands:
-            command.close()
-
-    async def ended(self) -> int:
-        return await asyncio.to_thread(self.command.wait, 60)
-
-    async def standing(self) -> tuple[Decimal, Decimal]:
-        """What is used and held of the budget, as the next gateway of this folder sees it."""
-        await self.start()
-        async with httpx2.AsyncClient() as client:
-            headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-            budgets = (await client.get(f"{self.url}/admin/budgets", headers=headers)).json()["data"]
-        [budget] = [each for each in budgets if each["id"] == DAY]
-        self.command.process.send_signal(signal.SIGTERM)
-        assert await self.ended() == 0
-        return Decimal(str(budget["used"])), Decimal(str(budget["held"]))
 
 
 class Stream:
@@ -138,7 +90,7 @@ def _true(condition: Any) -> Any:
 @contextlib.asynccontextmanager
 async def stopped(folder: Path, **streaming: Any) -> AsyncIterator[Gateway]:
     async with simulate("openai", PACED) as sim:
-        gateway = Gateway(folder, sim, **streaming)
+        gateway = Gateway(folder, sim.base_url, MODEL, **streaming)
         try:
             yield gateway
         finally:
