@@ -11,25 +11,19 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import httpx2
 import pytest
 from pydantic import SecretStr
 
-from app.api.stopping import Stopping
+from app.assembly import Ready
 from app.config.load import load
 from app.config.settings import Settings, UpstreamSettings
-from app.core.card import Card
-from app.gateway.discovery import Discovery, Found
-from app.main import Application, Ready, _log_error, _readiness, _state_of, is_loopback
+from app.main import Application
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
-from app.store.client import Store
 from app.telemetry.logs import configure
-from app.upstreams.health import Health
-from tests.api.site import card
 from tests.api.wire import soon
 
 NOWHERE = "http://127.0.0.1:1"
@@ -89,25 +83,6 @@ async def sim() -> AsyncIterator[Simulated]:
 
 
 # --- who gets in ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [
-        ("127.0.0.1", True),
-        ("127.3.2.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("10.0.0.1", False),
-        ("localhost.example.com", False),
-        ("127.0.0.1.example.com", False),
-        ("", False),
-    ],
-)
-def test_loopback(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 async def test_nobody_opens_a_gateway_to_the_network_by_accident(tmp_path: Path) -> None:
@@ -251,52 +226,6 @@ async def test_every_request_leaves_a_line_and_a_count(tmp_path: Path, sim: Simu
         assert name in text
 
 
-def found(upstream: str = "ollama", kind: str = "ollama", models: int = 1, error: str | None = None) -> Found:
-    return Found(upstream, kind, True, models, error)
-
-
-def discovery(*what: Found) -> Discovery:
-    return cast(Discovery, SimpleNamespace(found=what))
-
-
-@pytest.mark.parametrize(
-    ("what", "ready"),
-    [
-        ((), False),
-        ((found(models=0),), False),
-        ((found(models=0, error="away"),), False),
-        ((found("tierway", "builtin"),), False),
-        ((found(),), True),
-        ((found(error="went away"), found("tierway", "builtin")), True),
-        ((found(models=0, error="away"), found("gpu", "vllm")), True),
-    ],
-)
-def test_ready_from_the_first_upstream_that_answered_on(what: tuple[Found, ...], ready: bool) -> None:
-    """Losing one later must not take every replica out of service at once."""
-    state = _readiness(discovery(*what), cast(Store, SimpleNamespace(healthy=True)), Stopping(_log_error))()
-    assert state.ready is ready and "tierway" not in state.checks["upstreams"]
-
-
-def test_a_store_that_went_away_is_told_and_does_not_stop_the_service() -> None:
-    state = _readiness(discovery(found()), cast(Store, SimpleNamespace(healthy=False)), Stopping(_log_error))()
-    assert state.ready and state.checks["store"] == "away"
-
-
-@pytest.mark.parametrize(
-    ("model", "what", "demoted", "word"),
-    [
-        (card("ollama/a"), found(), None, "ready"),
-        (card("ollama/a"), found(), "throttled", "throttled"),
-        (card("ollama/a"), found(error="away"), None, "unreachable"),
-        (card("ollama/a"), found("gpu", error="away"), None, "ready"),
-        (card("ollama/a", simulated=True), found(error="away"), None, "simulated"),
-    ],
-)
-def test_the_word_for_how_a_model_is_doing(model: Card, what: Found, demoted: str | None, word: str) -> None:
-    health = cast(Health, SimpleNamespace(demoted=lambda card: demoted))
-    assert _state_of(discovery(what), health)(model) == word
-
-
 # --- stopping -------------------------------------------------------------------------------------------------------
 
 
@@ -342,9 +271,3 @@ async def test_a_start_that_failed_leaves_nothing_either(tmp_path: Path) -> None
     async with running(settings(tmp_path, ollama(), host="0.0.0.0")):
         pass
     assert asyncio.all_tasks() == tasks
-
-
-async def test_a_fault_of_ours_is_logged_with_its_place(log: Path) -> None:
-    """The client was told only an id."""
-    _log_error("request mine", RuntimeError("a mistake"))
-    assert '"where":"request mine"' in log.read_text() and "RuntimeError: a mistake" in log.read_text()

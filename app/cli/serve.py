@@ -21,10 +21,11 @@ from uvicorn.supervisors import Multiprocess
 
 from app import __version__
 from app.api.guard import GuardedProtocol
+from app.assembly import Ready, is_loopback
 from app.cli.options import CONFIG_OPTION, EVERYWHERE, fail, local_url, settings_of, state_of
 from app.config.later import without_effect
 from app.config.settings import Settings
-from app.main import Application, Ready, is_loopback
+from app.main import Application
 from app.telemetry.logs import configure, get_logger
 from app.telemetry.metrics import SHARED_FOLDER, forget_worker
 
@@ -55,7 +56,7 @@ def serve(config_path: Path | None) -> None:
         log.warning("a setting has no effect yet", setting=setting, why=why)
     listener = _bound(settings)
     settings = replace(settings, port=listener.getsockname()[1])
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     if settings.workers > 1:
         sys.exit(_serve_many(settings, listener))
     _serve_alone(settings, listener)
@@ -80,7 +81,9 @@ def _serve_alone(settings: Settings, listener: socket.socket) -> None:
 
     def announce(ready: Ready) -> None:
         app.stopping.follow(ENDINGS, settings.streaming.grace)
-        _announce(ready)
+        _reload_on_hangup(app)
+        click.echo(banner(ready))
+        _settle_memory()
 
     app = Application(settings, announce)
     uvicorn.Server(_server_config(app, settings)).run([listener])
@@ -126,13 +129,15 @@ class Workers(Multiprocess):
                     each.process.terminate()
 
     def handle_hup(self) -> None:
-        """Instead of restarting the workers, which would look like a reload and may end in none at all."""
-        _not_reloaded()
+        """Workers reload their configuration; they are not started again, which may end in none at all."""
+        for each in self.processes:
+            if each.pid is not None and each.process.is_alive():
+                os.kill(each.pid, signal.SIGHUP)
 
 
 def worker() -> Application:
     """What every worker serves; called there. The first that has started speaks for all."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor speaks for all
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     settings = settings_of(None)
     configure(settings.log_level, settings.log_format, sys.stderr.buffer)
 
@@ -144,6 +149,7 @@ def worker() -> Application:
         # A terminal sends it to all of them, and the supervisor says what follows from that.
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
         app.stopping.follow([signal.SIGTERM], settings.streaming.grace)
+        _reload_on_hangup(app)
 
     app = Application(settings, announce)
     return app
@@ -155,7 +161,7 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
         factory=isinstance(app, str),
         workers=settings.workers,
         http=GuardedProtocol,
-        loop="uvloop",
+        loop="app.api.accepting:Loop",
         ws="none",
         lifespan="on",
         proxy_headers=False,  # who asks is told by keys, never by what a header claims
@@ -168,15 +174,9 @@ def _server_config(app: Application | str, settings: Settings) -> uvicorn.Config
     )
 
 
-def _announce(ready: Ready) -> None:
+def _reload_on_hangup(app: Application) -> None:
     # by the loop, because a bare handler may interrupt a log line that is being written
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _not_reloaded)
-    click.echo(banner(ready))
-    _settle_memory()
-
-
-def _not_reloaded() -> None:
-    log.warning("SIGHUP is ignored: the configuration is read at start only")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload, "SIGHUP")
 
 
 def _settle_memory() -> None:

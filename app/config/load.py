@@ -16,7 +16,7 @@ from app.config.checks import check
 from app.config.environment import Environment, default_data_dir
 from app.config.explain import plain
 from app.config.features import FEATURES
-from app.config.file import Document, read_file
+from app.config.file import Document, parse, read_file
 from app.config.problems import ConfigError
 from app.config.resolve import ENVIRONMENT_NAMES, from_environment, from_file
 from app.config.schema import FileSettings
@@ -37,11 +37,12 @@ _PROCESS: Final = (
 """What may differ between replicas that do the same with a request, and so is no part of the version."""
 
 
-def load(environ: Mapping[str, str], *, config_path: Path | None = None) -> Settings:
-    """The configuration of this environment and of the file at `config_path`, else the one `TIERWAY_CONFIG` names."""
+def load(environ: Mapping[str, str], *, config_path: Path | None = None, text: bytes | None = None) -> Settings:
+    """The configuration of this environment and of the file at `config_path`, else the one `TIERWAY_CONFIG` names.
+    `text`: what is to be taken for the file's."""
     environment = Environment(environ)
     path = config_path or environment.value("TIERWAY_CONFIG")
-    document = read_file(path) if path else Document()
+    document = Document() if not path else read_file(path) if text is None else parse(text, str(path))
     file, problems = validate(document)
     found = (
         from_environment(environment) if file.upstreams is None else from_file(file.upstreams, environment, document)

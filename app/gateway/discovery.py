@@ -7,7 +7,7 @@ breakers know that it is away. Every change is published as a new Registry; noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -68,6 +68,10 @@ class Discovery:
         self._patience = patience
         self._cards: dict[str, Sequence[Card]] = {}
         self._found: dict[str, Found] = {}
+
+    def inherit(self, before: Discovery, upstreams: Container[str]) -> None:
+        """What the one before knew of these upstreams counts for those that do not answer now. To be called first."""
+        self._cards |= {name: cards for name, cards in before._cards.items() if name in upstreams}
 
     @property
     def found(self) -> tuple[Found, ...]:

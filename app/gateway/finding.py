@@ -30,6 +30,10 @@ from app.upstreams.connection import nobody_counts
 log = get_logger("tierway")
 
 
+def nothing_known(discovery: Discovery) -> None:
+    """It is the first gateway."""
+
+
 async def discovered(
     settings: Settings,
     gateway: Gateway,
@@ -37,11 +41,12 @@ async def discovered(
     stack: contextlib.AsyncExitStack,
     clock: Clock,
     held: Callable[[int], None] = nobody_counts,
+    known: Callable[[Discovery], None] = nothing_known,
 ) -> tuple[Discovery, bool]:
     """Asks the configured upstreams for their models. Where nobody named one and none answers, simulated ones start.
-    `held` is told of what waits of their answers."""
+    `held` is told of what waits of their answers; `known` tells of upstreams what was known before."""
     builtin = builtin_of(embedder, stack)
-    discovery = await _discover(settings, builtin, gateway, stack, clock, held, simulated=False)
+    discovery = await _discover(settings, builtin, gateway, stack, clock, held, known=known)
     named = any(not upstream.probed for upstream in settings.upstreams.values())
     if named or any(found.error is None for found in discovery.found if found.kind != BUILTIN):
         return discovery, False
@@ -64,7 +69,8 @@ async def _discover(
     clock: Clock,
     held: Callable[[int], None],
     *,
-    simulated: bool,
+    simulated: bool = False,
+    known: Callable[[Discovery], None] = nothing_known,
 ) -> Discovery:
     buffers = Buffers.of(settings.streaming.buffer_bytes)
     adapters = [adapter(upstream, settings.models, clock, buffers, held) for upstream in settings.upstreams.values()]
@@ -82,6 +88,7 @@ async def _discover(
 
     notes = Notes(settings.models, settings.only_listed_models, settings.aliases, simulated)
     discovery = Discovery(list(gateway.upstreams.values()), notes, price, publish, _log_found)
+    known(discovery)
     await discovery.refresh()
     return discovery
 

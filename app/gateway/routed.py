@@ -129,6 +129,13 @@ class Routed:
             if isinstance(upstream, VllmUpstream):
                 watchers.spawn(upstream.watch(), f"probe {upstream.name}")
 
+    def inherit(self, before: Routed) -> None:
+        """What the gateway before knows of conversations, scores, and those upstreams that stay what they were."""
+        self.planning.conversations = before.planning.conversations
+        self.planning.recent = before.planning.recent
+        self.health.inherit(before.health, same_upstreams(before._basis.settings, self._basis.settings))
+        self.traffic.inherit(before.traffic)
+
     def configure(self, settings: Settings) -> None:
         """What may change while requests run: how is routed, when an upstream is left alone, how much it should get."""
         self.planning.configure(settings.routing, settings.version)
@@ -189,6 +196,16 @@ class Routed:
         self._basis.tasks.spawn(
             self.decisions.add(shadowed.request_id, shadowed.outcome), f"outcome of {shadowed.request_id}"
         )
+
+
+def same_upstreams(one: Settings, other: Settings) -> frozenset[str]:
+    """The names that mean the same servers in both."""
+    return frozenset(
+        name
+        for name, upstream in one.upstreams.items()
+        if (there := other.upstreams.get(name)) is not None
+        and (there.kind, there.base_urls) == (upstream.kind, upstream.base_urls)
+    )
 
 
 def _classifier(load: Callable[[], Classifier] = Classifier.load) -> Classifier | None:

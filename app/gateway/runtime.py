@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 
 from app.config.settings import FlagSettings
 from app.core.clock import Clock
+from app.core.errors import Unprocessable
 from app.gateway.audit import Audit
 from app.gateway.switches import Switches
-from app.gateway.versions import Listener, Version, Versions
-from app.store.broadcast import Broadcast
+from app.gateway.versions import Filed, Listener, Version, Versions
 from app.store.client import Store
 
 
 class Runtime:
-    """The changes of one gateway, and its flags."""
+    """The changes of one gateway, and its flags. `file` says which configuration file it has now."""
 
     def __init__(
         self, store: Store, clock: Clock, settings: FlagSettings, observe: Callable[[str, float], None]
@@ -26,12 +26,12 @@ class Runtime:
         self.versions = Versions(store, Audit(store, clock), clock)
         self.switches = Switches(self.versions, settings, observe)
         self.versions.listeners.append(self.switches.apply)
+        self.file: Callable[[], Filed | None] = lambda: None
 
-    async def open(self, broadcast: Broadcast) -> None:
+    async def open(self) -> None:
         """Before the first request. Raises `StoreUnavailable`."""
         await self.versions.refresh()
         await self.switches.open()
-        self.versions.follow(broadcast)
 
     @contextlib.contextmanager
     def heard_by(self, listener: Listener) -> Iterator[None]:
@@ -45,10 +45,15 @@ class Runtime:
 
     async def restore(self, number: int) -> Version:
         """Everything as it was in that version, as a new one. Raises `NotFound`."""
-        wanted = await self.versions.get(number)
+        wanted, file = await self.versions.get(number), self.file()
+        other = wanted.file is not None and file is not None and wanted.file.print != file.print
+        if other and wanted.file is not None and wanted.file.text is None:
+            raise Unprocessable(f"The configuration file of version {number} was too long to be kept.", param="n")
 
         def edit(last: Version) -> Version:
             flags = self.switches.restored(wanted.flags)
-            return last.model_copy(update={"flags": flags, "settings": wanted.settings})
+            pinned = {file.print: wanted.file} if other and file is not None else {}
+            told = {"flags": flags, "settings": wanted.settings, "file": wanted.file or file, "pinned": pinned}
+            return last.model_copy(update=told)
 
         return await self.versions.change("version.restore", str(number), edit)

@@ -7,6 +7,7 @@ two seconds; an earlier version comes back as a new one. What the changes mean i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
@@ -25,6 +26,8 @@ TOPIC: Final = "runtime"
 TRIES: Final = 10
 KEPT: Final = 100
 """How many versions stay; earlier ones are forgotten."""
+FILE_BYTES: Final = 65_536
+"""A longer configuration file is not kept, so nobody can go back to it."""
 
 log = logging.getLogger("tierway.versions")
 
@@ -45,15 +48,22 @@ class FlagChange(Kept):
 
 
 class Filed(Kept):
-    """A configuration file: its text, and the print by which it is known."""
+    """A configuration file: the print by which it is known, and its text, unless that is too long to be kept."""
 
     print: str
-    text: str
+    text: str | None = None
+
+    @classmethod
+    def of(cls, data: bytes) -> Filed:
+        text = data.decode(errors="replace")
+        kept = len(data) <= FILE_BYTES and text.encode() == data
+        return cls(print=hashlib.sha256(data).hexdigest()[:12], text=text if kept else None)
 
 
 class Version(Kept):
-    """`flags` are by name, or `name scope who` for some callers only; `settings` by name. `file` is the file that the
-    gateway who made it ran with, `instead` the print of the one it replaces where an operator went back to it."""
+    """`flags` are by name, or `name scope who` for some callers only; `settings` by name. `file` is the configuration
+    file of that time; `pinned` says by the print of a file which other counts in its place, because an operator went
+    back to that."""
 
     number: int = 0
     at: float = 0.0
@@ -63,7 +73,7 @@ class Version(Kept):
     flags: Mapping[str, FlagChange] = {}
     settings: Mapping[str, Any] = {}
     file: Filed | None = None
-    instead: str | None = None
+    pinned: Mapping[str, Filed] = {}
 
 
 Listener = Callable[[Version], None]

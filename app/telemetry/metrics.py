@@ -196,6 +196,11 @@ class Metrics:
         self._rollout_share = Children(
             gauge("rollout_share", "Share of requests in an arm of a rollout.", "name", "arm", mode="livemostrecent")
         )
+        self._config_reloads = Children(
+            counter("config_reloads_total", "Readings of the configuration: ok, unchanged or failed.", "outcome")
+        )
+        for outcome in ("ok", "unchanged", "failed"):
+            self._config_reloads[outcome,]  # there at 0, so that the first one is seen as an increase
         build = gauge("build_info", "What runs here.", "version", "python", mode="livemax")
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -210,6 +215,9 @@ class Metrics:
 
     def flag(self, name: str, share: float) -> None:
         self._flag[self._word[name],].set(share)
+
+    def config_reload(self, outcome: str) -> None:
+        self._config_reloads[outcome,].inc()
 
     def quality(self, model: str, task: str, mean: float) -> None:
         """`model` is its full id."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,6 +68,13 @@ class Health:
             breaker.configure(settings.get(id_.partition("/")[0], DEFAULT))
         for upstream, door in self._doors.items():
             door.configure(settings.get(upstream, DEFAULT))
+
+    def inherit(self, before: Health, upstreams: Container[str]) -> None:
+        """What is known of the health of these upstreams, shared with whoever knows it already."""
+        kept = {id_: one for id_, one in before._breakers.items() if id_.partition("/")[0] in upstreams}
+        self._breakers, self._seen = kept, {id_: one for id_, one in before._seen.items() if id_ in kept}
+        self._doors = {name: one for name, one in before._doors.items() if name in upstreams}
+        self.configure(self._settings)
 
     def state(self, card: Card) -> State:
         return self._state(card.id, card.upstream, self._clock.monotonic())

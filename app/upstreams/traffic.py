@@ -36,6 +36,10 @@ class Traffic:
         """From now on these are the ceilings."""
         self._ceilings = ceilings
 
+    def inherit(self, before: Traffic) -> None:
+        """What is in flight, counted with whoever counted it so far, and how soon models begin."""
+        self._in_flight, self._first_token = before._in_flight, before._first_token
+
     def started(self, upstream: str) -> None:
         self._in_flight[upstream] += 1
 

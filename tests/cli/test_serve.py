@@ -18,10 +18,10 @@ import httpx2
 import pytest
 from uvicorn.supervisors.multiprocess import Process
 
+from app.assembly import Ready
 from app.cli.serve import Workers, banner
 from app.config.settings import Settings, UpstreamSettings
 from app.gateway.discovery import Found
-from app.main import Ready
 from app.routing.registry import Registry
 from tests.api.site import card
 from tests.cli.conftest import Run, Start
@@ -97,15 +97,24 @@ def test_streams_are_let_end_and_the_rest_is_told_why(start: Start, tmp_path: Pa
     assert command.wait() == 0 and "Traceback" not in command.told
 
 
-def test_a_hang_up_neither_ends_nor_reloads_it(start: Start) -> None:
-    """Whoever sends SIGHUP for a reload, as other servers take it, is told; nothing stops."""
-    command = start("serve", TIERWAY_PORT="0", OLLAMA_BASE_URL="")
+def test_a_hang_up_reloads_it(start: Start, tmp_path: Path) -> None:
+    """As other servers take it: what the file says now counts, and a file that is wrong is told and stops nothing."""
+    file = tmp_path / "tierway.yaml"
+    file.write_text("upstreams: {}")
+    command = start("serve", "--config", str(file), TIERWAY_PORT="0")
     url = url_of(command.until("\n\ncurl "))
     command.process.send_signal(signal.SIGHUP)
-    soon(lambda: "SIGHUP is ignored" in command.told)
-    assert httpx2.get(f"{url}/healthz").status_code == 200
+    soon(lambda: "the configuration is the same" in command.told)
+    file.write_text("aliases: {vectors: tierway/static}\nupstreams: {}")
+    command.process.send_signal(signal.SIGHUP)
+    soon(lambda: "the configuration was reloaded" in command.told)
+    body = {"model": "vectors", "input": "Hi"}
+    assert httpx2.post(f"{url}/v1/embeddings", json=body).status_code == 200
+    file.write_text("alias: {}")
+    command.process.send_signal(signal.SIGHUP)
+    soon(lambda: "the configuration was not reloaded" in command.told and "did you mean aliases" in command.told)
+    assert httpx2.post(f"{url}/v1/embeddings", json=body).status_code == 200
     assert command.end() == 0 and "Traceback" not in command.told
-    assert command.told.count("SIGHUP is ignored: the configuration is read at start only") == 1
 
 
 @pytest.mark.parametrize(
@@ -169,11 +178,9 @@ def test_two_workers_are_one_gateway(start: Start, tmp_path: Path) -> None:
     soon(lambda: re.findall(counted, httpx2.get(f"{url}/metrics").text) == ["20"])
     before = workers(command.process.pid)
     assert len(before) == 2
-    for pid in (command.process.pid, *before):  # as a terminal that closes sends it to all of them
-        os.kill(pid, signal.SIGHUP)
-    soon(lambda: command.told.count("SIGHUP is ignored") == 1)
-    time.sleep(0.6)
-    assert workers(command.process.pid) == before
+    command.process.send_signal(signal.SIGHUP)
+    soon(lambda: command.told.count("the configuration is the same") >= 2)
+    assert workers(command.process.pid) == before, "each reads its configuration, none is started again"
     folder = re.search(rb"PROMETHEUS_MULTIPROC_DIR=([^\0]+)", Path(f"/proc/{min(before)}/environ").read_bytes())
     assert folder
     shared = Path(os.fsdecode(folder[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -20,8 +21,9 @@ import yaml
 from openai import AsyncOpenAI
 
 from app.api.guard import GuardedProtocol
+from app.assembly import Ready
 from app.config.load import load
-from app.main import Application, Ready
+from app.main import Application
 from app.simulator.behaviour import DEFAULTS, Behaviour
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
@@ -76,8 +78,11 @@ async def gateway(
     **config: Any,
 ) -> AsyncIterator[Service]:
     """A gateway over these upstreams (as the file writes them), with any other keys of the file."""
-    file = folder / "tierway.yaml"
-    file.write_text(yaml.safe_dump({"upstreams": {k: dict(v) for k, v in upstreams.items()}, **config}))
+    text = yaml.safe_dump({"upstreams": {k: dict(v) for k, v in upstreams.items()}, **config})
+    names = (f"tierway{number or ''}.yaml" for number in itertools.count())
+    file = next(path for name in names if not (path := folder / name).exists() or path.read_text() == text)
+    if not file.exists():  # a gateway that runs would read it again
+        file.write_text(text)
     environ = {"TIERWAY_CONFIG": str(file), **(environ or {})}
     async with running(environ, folder, sims or {}, server_options) as service:
         yield service
@@ -105,7 +110,8 @@ async def running(
     server_options: Mapping[str, Any] = NO_OPTIONS,
 ) -> AsyncIterator[Service]:
     """A gateway configured by an environment alone."""
-    settings = load({"TIERWAY_DATA_DIR": str(folder / "data"), **environ})
+    environ = {"TIERWAY_DATA_DIR": str(folder / "data"), **environ}
+    settings = load(environ)
     announced: list[Ready] = []
     listener = socket.create_server(("127.0.0.1", 0))
     options: dict[str, Any] = {
@@ -118,7 +124,7 @@ async def running(
         "timeout_graceful_shutdown": 2,
         **server_options,
     }
-    config = uvicorn.Config(Application(settings, announced.append), **options)
+    config = uvicorn.Config(Application(settings, announced.append, lambda text: load(environ, text=text)), **options)
     server = uvicorn.Server(config)
     server.config.load()
     with logged() as log:

@@ -112,21 +112,23 @@ async def test_the_environment_has_the_last_word(tmp_path: Path) -> None:
 
 
 async def test_settings_change_on_every_gateway_and_come_back(tmp_path: Path) -> None:
-    """The best for all, nothing to Claude, a sick server left alone sooner: each one command, and one command back."""
-    async with replicas(tmp_path, 2) as found:
+    """Another default model, a sick server left alone sooner: each one command, and one command back."""
+    environ = {"FEATURE_MULTI_MODEL_ROUTER": "false"}
+    async with replicas(tmp_path, 2, environ=environ, routing={"default_model": FIRST}) as found:
         (service, here), (last, there) = found
         first = await here.chat()
-        await here.admin("PUT", "settings/strategy", {"value": "quality"})
+        assert first.model == FIRST
+        await here.admin("PUT", "settings/default_model", {"value": PAID})
         await everywhere(found, PAID)
-        await there.admin("PUT", "settings", {"cloud": "never", "breaker": {"failures": 1, "open": 300}})
+        await there.admin("PUT", "settings", {"default_model": SECOND, "breaker": {"failures": 1, "open": 300}})
         await everywhere(found, SECOND)
         service.sims["vllm"].fault_next("server_error")
-        assert await served(here) == FIRST
+        await here.chat()
         (state,) = (await here.upstream("vllm"))["models"]
         assert state["breaker"] == "open", "after one failure"
         kept = (await here.admin("GET", "versions"))["data"]
-        assert [each["number"] for each in kept] == [2, 1]
-        assert (await here.admin("POST", "versions/1/restore"))["settings"] == {"strategy": "quality"}
+        assert [each["number"] for each in kept] == [3, 2, 1], "the first is the file"
+        assert (await here.admin("POST", "versions/2/restore"))["settings"] == {"default_model": PAID}
         await everywhere(found, PAID)
         await there.admin("POST", "versions/0/restore")
         await everywhere(found, FIRST)

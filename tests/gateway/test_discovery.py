@@ -131,6 +131,17 @@ async def test_an_upstream_that_is_away_keeps_its_models(error: Exception, words
     assert watch.discovery.found[1].models == 2
 
 
+async def test_the_next_gateway_knows_the_models_of_a_server_that_is_being_restarted() -> None:
+    """A reload at that moment must not make them unknown; those of other servers are not its own."""
+    before, later = Watch(), Watch()
+    await before.discovery.refresh()
+    for each in (later.gpu, later.claude):
+        each.listed = fails(Refused("x"))
+    later.discovery.inherit(before.discovery, {"gpu"})
+    await later.discovery.refresh()
+    assert later.ids == ["gpu/qwen"] and [found.models for found in later.discovery.found] == [1, 0]
+
+
 async def test_going_away_and_coming_back_is_told_once_each() -> None:
     """A log line every three seconds would bury everything else."""
     watch = Watch()

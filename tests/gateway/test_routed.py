@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from app.config.load import load
-from app.config.schema import Routing
+from app.config.schema import Breaker, Routing
+from app.config.settings import Settings, UpstreamSettings
 from app.core.caller import ANONYMOUS
 from app.core.clock import ManualClock
 from app.core.errors import Broken, Refused, UpstreamFailed
@@ -27,7 +28,7 @@ from app.flags import Flags
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import Found
 from app.gateway.gateway import Gateway
-from app.gateway.routed import Basis, Routed, _classifier, _embed
+from app.gateway.routed import Basis, Routed, _classifier, _embed, same_upstreams
 from app.gateway.settle import Settlement
 from app.learning.outcome import Evidence
 from app.recall.embedder import StaticEmbedder
@@ -316,3 +317,31 @@ async def test_what_the_store_says_is_followed(houses: Any) -> None:
         await here.routed.rollouts.put("new", CANARY)
         await eventually(lambda: there.routed.health.demoted(QWEN) is not None)
         await eventually(lambda: [one.name for one in there.routed.rollouts.running] == ["new"])
+
+
+async def test_a_setting_changes_what_is_routed_from_then_on(store: Store, tmp_path: Path) -> None:
+    house = House(store, tmp_path)
+    upstream = UpstreamSettings(
+        "gpu", "vllm", ("http://gpu",), local=True, max_concurrency=2, breaker=Breaker(failures=1)
+    )
+    house.routed.configure(Settings(upstreams={"gpu": upstream}, routing=Routing(cloud="never"), version="v2"))
+    house.routed.health.ended(QWEN, Broken("x"))
+    assert house.routed.health.demoted(QWEN) and house.routed.traffic.ceiling("gpu") == 2
+    assert (house.routed.planning.routing.cloud, house.routed.planning.version) == ("never", "v2")
+
+
+async def test_the_next_gateway_goes_on_with_what_this_one_knows(store: Store, tmp_path: Path) -> None:
+    """Conversations keep their models over a reload, and a share of local traffic its threshold."""
+    before, later = House(store, tmp_path), House(store, tmp_path)
+    before.routed.planning.conversations.answered(b"talk", "gpu/qwen")
+    later.routed.inherit(before.routed)
+    assert later.routed.planning.conversations.previous(b"talk") == "gpu/qwen"
+    assert later.routed.planning.recent is before.routed.planning.recent
+
+
+def test_upstreams_are_the_same_while_they_are_the_same_servers() -> None:
+    one = UpstreamSettings("gpu", "vllm", ("http://gpu",))
+    other = {"gpu": replace(one, max_concurrency=5), "new": one}
+    assert same_upstreams(Settings(upstreams={"gpu": one}), Settings(upstreams=other)) == {"gpu"}
+    moved = {"gpu": replace(one, base_urls=("http://other",))}
+    assert not same_upstreams(Settings(upstreams={"gpu": one}), Settings(upstreams=moved))

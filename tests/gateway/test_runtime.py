@@ -20,9 +20,10 @@ def runtime(store: Store, **environ: str) -> Runtime:
 
 async def test_a_change_is_heard_while_the_broadcast_runs(store: Store) -> None:
     here, there = runtime(store), runtime(store)
-    await here.open(Broadcast(store))
+    await here.open()
     broadcast = Broadcast(store, poll=0.1)
-    await there.open(broadcast)
+    await there.open()
+    there.versions.follow(broadcast)
     async with broadcast.running():
         await here.switches.put("STREAMING", 0.0)
         await eventually(lambda: there.switches.flags.shares["STREAMING"] == 0.0)

@@ -37,6 +37,7 @@ NAMES = {
     "tierway_clients_gone_total": set(),
     "tierway_store_seconds": {"script"},
     "tierway_flag": {"name"},
+    "tierway_config_reloads_total": {"outcome"},
     "tierway_rollout_share": {"name", "arm"},
     "tierway_truncations_total": {"upstream"},
     "tierway_local_requests_total": set(),

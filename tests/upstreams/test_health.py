@@ -231,3 +231,14 @@ def test_calls_in_flight_are_counted_until_they_end(setup: Setup) -> None:
     health.ended(A, None)
     health.ended(A, ClientGone("x"))
     assert (health.traffic.in_flight("gpu"), health.traffic.in_flight("gpu2")) == (1, 1)
+
+
+def test_the_next_gateway_knows_what_this_one_knows(setup: Setup) -> None:
+    """A reload must not send requests to a server that is known to be down, nor keep what is about another one."""
+    for one in (A, OTHER):
+        setup.health.ended(one, Refused("x"))
+    later = Health({}, setup.clock, lambda *change: None)
+    later.inherit(setup.health, {"gpu"})
+    assert later.demoted(A) and later.refuses("gpu") and later.demoted(OTHER) is None
+    later.reset("gpu")
+    assert setup.health.demoted(A) is None or setup.health.refuses("gpu"), "they share the breakers of models"

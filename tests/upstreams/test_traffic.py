@@ -83,3 +83,15 @@ def test_ceilings_may_change_meanwhile() -> None:
     traffic.started("gpu")
     traffic.configure({"gpu": 2})
     assert (traffic.ceiling("gpu"), traffic.load(A)) == (2, 0.5)
+
+
+def test_the_next_gateway_counts_on() -> None:
+    """Requests that began under the old configuration load the server all the same, and their end is noticed."""
+    before, later = Traffic({"gpu": 4}), Traffic({"gpu": 4})
+    before.observe(RECORD)
+    before.started("gpu")
+    later.inherit(before)
+    later.started("gpu")
+    assert later.in_flight("gpu") == 2 and later.first_token(A) == 1.0
+    before.ended("gpu")
+    assert later.in_flight("gpu") == 1
