@@ -10,6 +10,8 @@ WARM_UP: Final = 1 / 3
 """The first part of a run fills pools and caches, and says nothing."""
 LEAST_SAMPLES: Final = 9
 SHARE: Final = 0.05
+STEADY: Final = 0.25
+"""Of all that it grew by, the least that it grew by in each step."""
 
 
 class Growth(NamedTuple):
@@ -20,8 +22,11 @@ class Growth(NamedTuple):
     third: float
 
     def goes_on(self, slack: float) -> bool:
-        """It grew from each part to the next, and by more than noise: `slack`, and a share of what it was."""
-        return self.first < self.second < self.third and self.third - self.first > max(slack, SHARE * self.first)
+        """It grew from each part to the next, by a like amount (what fills up grows less and less), and in all by more
+        than noise: `slack`, and a share of what it was."""
+        grown = self.third - self.first
+        steady = min(self.second - self.first, self.third - self.second) > STEADY * grown
+        return steady and grown > max(slack, SHARE * self.first)
 
 
 def growth(values: Sequence[float]) -> Growth | None:

@@ -48,14 +48,14 @@ SLACKS: Final[Mapping[str, float]] = {
     "memory, MB": 4.0,
     "descriptors": 8.0,
     "threads": 1.0,
-    "upstream connections": 8.0,
-    "requests in flight": 8.0,
-    "streams open": 8.0,
-    "open leases": 8.0,
-    "tasks": 8.0,
+    "upstream connections": 32.0,
+    "requests in flight": 32.0,
+    "streams open": 32.0,
+    "open leases": 32.0,
+    "tasks": 32.0,
 }
-"""What may not keep growing, each by how much it may wander. Keys of the store are judged by their lifetimes instead:
-what is kept for a week grows for a week."""
+"""What may not keep growing, each by how much it may wander: what goes with the requests, by as many as ask. Keys of
+the store are judged by their lifetimes instead: what is kept for a week grows for a week."""
 GAUGES: Final[Mapping[str, str]] = {
     "tierway_in_flight_requests": "requests in flight",
     "tierway_streams_active": "streams open",

@@ -16,6 +16,8 @@ RUN = range(300)
     [
         pytest.param([100.0] * 300, id="flat"),
         pytest.param([100 + min(50, second) for second in RUN], id="fills up at first"),
+        pytest.param([100 + 60 * (1 - math.exp(-second / 60)) for second in RUN], id="fills up slowly"),
+        pytest.param([10.0 + 13 * (second > 170) for second in RUN], id="has more to do from then on"),
         pytest.param([100 + 3 * math.sin(second / 9) for second in RUN], id="wanders"),
         pytest.param([150 - second / 10 for second in RUN], id="shrinks"),
         pytest.param([100 + second / 100 for second in RUN], id="less than the noise"),
