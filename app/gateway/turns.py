@@ -20,6 +20,7 @@ from app.core.errors import (
     Shed,
     UnsupportedParameter,
 )
+from app.core.money import FREE
 from app.core.plan import Candidate
 from app.gateway.conclusion import Failures, conclusion
 
@@ -27,6 +28,8 @@ Enter = Callable[[Candidate, bool], Awaitable[None]]
 
 KEEPS_OUT: Final = (BudgetExceeded, BudgetStoreUnavailable, UnsupportedParameter, Shed)
 """What keeps a request from one candidate only."""
+ASK_NOBODY: Final = (None, FREE)
+"""Prices for which nothing is held, so that nobody asks the store."""
 TRIES_PER_CANDIDATE: Final = 2
 BACKOFF_SECONDS: Final = 0.25
 WAIT_MAX_SECONDS: Final = 5.0
@@ -66,6 +69,9 @@ class Turns:
                 self._denied.append((candidate, error))
                 if isinstance(error, (BudgetExceeded, Shed)) and not at_last:
                     self._kept_out.append(candidate)
+                elif isinstance(error, BudgetStoreUnavailable):  # nobody waits for it twice
+                    self.left = deque(each for each in self.left if each.card.price in ASK_NOBODY)
+                    self._kept_out = deque(each for each in self._kept_out if each.card.price in ASK_NOBODY)
             else:
                 return candidate
         raise self.conclusion() if self.failures else self._denied[0][1]

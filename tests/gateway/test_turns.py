@@ -34,13 +34,23 @@ def run_of(**denials: list[GatewayError | None]) -> Walk:
     return run
 
 
-@pytest.mark.parametrize("error", [POOR, AWAY, UnsupportedParameter("n"), Unbounded("an image")])
+@pytest.mark.parametrize("error", [POOR, UnsupportedParameter("n"), Unbounded("an image")])
 async def test_who_may_not_have_a_request_is_passed_over(error: GatewayError) -> None:
     """It is no attempt: nobody waits, nobody's health suffers, and the next answers."""
     run = run_of(a=[error])
     assert text(await run.run()) == "b"
     assert run.tried == ["openai/b"] and run.health.begun == ["openai/b"] and run.waits == []
     run.is_accounted_for()
+
+
+async def test_who_waited_once_for_the_store_is_not_made_to_wait_again() -> None:
+    """It does not answer, and every paid model would ask it; the free ones need not."""
+    run = run_of(a=[POOR], b=[AWAY])
+    assert text(await run.run()) == "c"
+    run = walk((A, good("a")), (B, good("b")))
+    run.denials = {A.id: [AWAY]}
+    assert await run.fails() is AWAY
+    assert run.entered == [("claude/a", False)]
 
 
 async def test_nobody_is_asked_for_less_before_all_were_asked_for_all() -> None:
@@ -51,7 +61,7 @@ async def test_nobody_is_asked_for_less_before_all_were_asked_for_all() -> None:
 
 
 async def test_whom_money_kept_out_is_asked_for_less_at_last() -> None:
-    run = run_of(a=[POOR, None], b=[POOR], c=[AWAY])
+    run = run_of(a=[POOR, None], b=[POOR], c=[UnsupportedParameter("n")])
     assert text(await run.run()) == "a"
     assert run.entered[3:] == [("claude/a", True)]
 
@@ -64,8 +74,8 @@ async def test_the_only_one_is_asked_once() -> None:
     assert run.entered == [("claude/a", True)]
 
 
-@pytest.mark.parametrize("error", [AWAY, UnsupportedParameter("n")])
-async def test_what_less_would_not_change_is_not_asked_again(error: GatewayError) -> None:
+async def test_what_less_would_not_change_is_not_asked_again() -> None:
+    error = UnsupportedParameter("n")
     run = run_of(a=[error], b=[error], c=[error])
     assert await run.fails() is error
     assert [id for id, _ in run.entered] == ["claude/a", "openai/b", "gpu/c"]
