@@ -39,10 +39,12 @@ class Served:
 
 
 class Provider:
-    """Of its calls, `wrong` is the share that goes wrong: refused, broken off before or within the answer."""
+    """Of its calls, `wrong` is the share that goes wrong: refused, broken off before or within the answer. `closed`
+    counts the connections it broke off, on which another call may have been on its way."""
 
     def __init__(self, seed: int, wrong: float = 0.2) -> None:
         self.served: list[Served] = []
+        self.closed = 0
         self._dice = Random(seed)
         self._wrong = wrong
 
@@ -59,6 +61,7 @@ class Provider:
         except CLOSED:
             pass
         finally:
+            self.closed += 1
             writer.transport.abort()
 
     async def _call(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
