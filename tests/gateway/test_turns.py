@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.core.errors import (
@@ -16,6 +18,7 @@ from app.core.errors import (
     UnsupportedParameter,
     UpstreamFailed,
 )
+from app.core.money import Price
 from app.core.plan import Candidate
 from app.gateway.turns import Turns
 from tests.core.nouns import card, paid
@@ -47,7 +50,8 @@ async def test_who_waited_once_for_the_store_is_not_made_to_wait_again() -> None
     """It does not answer, and every paid model would ask it; the free ones need not."""
     run = run_of(a=[POOR], b=[AWAY])
     assert text(await run.run()) == "c"
-    run = walk((A, good("a")), (B, good("b")))
+    priced = [replace(each, price=Price(1, 1, 1, 1, 1)) for each in (A, B)]
+    run = walk((priced[0], good("a")), (priced[1], good("b")))
     run.denials = {A.id: [AWAY]}
     assert await run.fails() is AWAY
     assert run.entered == [("claude/a", False)]
