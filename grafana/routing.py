@@ -105,6 +105,11 @@ ROUTING: Final = Dashboard(
         Row("What was set"),
         table("Flags", "max by (name) (tierway_flag)", "percentunit"),
         table("Rollouts", "max by (name, arm) (tierway_rollout_share)", "percentunit"),
+        table(
+            "Readings of the configuration",
+            grown("tierway_config_reloads_total", by="outcome"),
+            about="A failed one changed nothing: the log says why.",
+        ),
         lines("Models by upstream", "max by (upstream) (tierway_models)", "{{upstream}}"),
     ),
 )
