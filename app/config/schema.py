@@ -319,8 +319,8 @@ class Limits(Part):
     """The most requests at a time; more are refused with 503."""
     queue_seconds: Wait = 30.0
     """The most seconds a request waits for a place at an upstream."""
-    lag_seconds: Seconds = 0.5
-    """Requests are refused while the event loop is later than this, again and again."""
+    lag_seconds: Seconds = 0.1
+    """Requests are refused while the event loop is later than this, and stays so."""
     memory_bytes: Bytes | None = None
     """Requests are refused while a process takes more memory; 85 % of what there is if not said."""
 

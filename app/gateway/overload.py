@@ -27,7 +27,7 @@ class Overload:
         self.gates = Gates(clock, metrics.gate, 1 / workers)
         self.seating = Seating(self.gates, limits.queue_seconds, self._dearer_after, metrics.shed)
         most = limits.memory_bytes or memory_there(workers)
-        self.pressure = Pressure(limits.lag_seconds, most, memory)
+        self.pressure = Pressure(limits.lag_seconds, most, memory, clock)
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-INTERVAL_SECONDS = 0.2
+INTERVAL_SECONDS = 0.05
 
 
 async def watch_lag(*observers: Callable[[float], None], interval: float = INTERVAL_SECONDS) -> None:

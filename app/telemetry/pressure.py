@@ -1,4 +1,4 @@
-"""Whether this process has too much to do: its event loop is late again and again, or its memory nearly full.
+"""Whether this process has too much to do: its event loop is late and stays so, or its memory is nearly full.
 
 It looks at measures that others take, a few times a second, so that asking costs a request nothing. Who refuses what,
 when it is so, is decided elsewhere.
@@ -7,15 +7,20 @@ when it is so, is decided elsewhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from app.core.clock import Clock
+
 LAG, MEMORY = "event_loop_lag", "memory"
-IN_A_ROW: Final = 3
-"""So many wake-ups must be late: one is a page fault, or a neighbour."""
+PATIENCE_SECONDS: Final = 2.0
+"""So long it may be late: a thousand clients that come at once are served, if a little later."""
+PROMPT_SECONDS: Final = 0.1
+"""And so long when it had too much not long ago: what comes now is no burst but more than can be done."""
+REMEMBER_SECONDS: Final = 10.0
 FULL: Final = 0.85
 """The share of the memory there is that a gateway takes at most, where nobody says how much."""
 STATM: Final = Path("/proc/self/statm")
@@ -25,22 +30,35 @@ CGROUPS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 class Pressure:
     """`cause` says what is too much now, None when nothing is. `memory_most` None: memory is no reason."""
 
-    def __init__(self, lag_most: float, memory_most: int | None, memory: Callable[[], int]) -> None:
+    def __init__(self, lag_most: float, memory_most: int | None, memory: Callable[[], int], clock: Clock) -> None:
         self.cause: str | None = None
+        self._clock = clock
         self._lag_most = lag_most
         self._memory_most = memory_most
         self._memory = memory
-        self._late = deque[bool](maxlen=IN_A_ROW)
+        self._late_since: float | None = None
+        self._too_late_at = -math.inf
 
     def observe(self, lag: float) -> None:
         """By how many seconds the event loop was late just now."""
-        self._late.append(lag > self._lag_most)
-        if len(self._late) == IN_A_ROW and all(self._late):
+        if self._stays_late(lag, self._clock.monotonic()):
             self.cause = LAG
         elif self._memory_most is not None and self._memory() > self._memory_most:
             self.cause = MEMORY
         else:
             self.cause = None
+
+    def _stays_late(self, lag: float, now: float) -> bool:
+        if lag <= self._lag_most:
+            self._late_since = None
+            return False
+        if self._late_since is None:
+            self._late_since = now - lag
+        patience = PROMPT_SECONDS if now - self._too_late_at < REMEMBER_SECONDS else PATIENCE_SECONDS
+        if now - self._late_since < patience:
+            return False
+        self._too_late_at = now
+        return True
 
 
 def resident(statm: Path = STATM) -> int:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from app import main
 from app.simulator.behaviour import Behaviour, SimModel
 from app.simulator.record import Call
 from app.simulator.server import simulate
+from app.telemetry.pressure import Pressure
 from tests.flows.asking import Asking, Load, within
 from tests.flows.raw import RawClient, chat, post
 from tests.flows.service import MODELS, Service, gateway, upstream
@@ -152,20 +152,14 @@ CAUSES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-async def always_late(*observers: Callable[[float], None]) -> None:
-    while True:
-        for observe in observers:
-            observe(0.6)
-        await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("cause", CAUSES)
 async def test_what_is_too_much_is_refused_before_its_body_is_read(
     tmp_path: Path, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a kilobyte of memory; a lag that somebody measured."""
     if cause == "event_loop_lag":
-        monkeypatch.setattr(main, "watch_lag", always_late)
+        measured = Pressure.observe
+        monkeypatch.setattr(Pressure, "observe", lambda pressure, lag: measured(pressure, 2.5))
     async with over(tmp_path, limits=CAUSES[cause]) as (service, asking):
         service.sims["openai"].fault_next("hang", times=2)
         holders = [await RawClient.connect(service.port) for _ in range(2)]

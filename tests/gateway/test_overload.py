@@ -41,10 +41,12 @@ def test_a_paid_model_relieves_a_local_one_after_what_routing_says() -> None:
 
 
 def test_limits_decide_what_is_too_much() -> None:
-    made = overload(Settings(limits=Limits(lag_seconds=0.1, queue_seconds=4.0)))
+    made = overload(Settings(limits=Limits(lag_seconds=2.5, queue_seconds=4.0)))
     assert made.seating.wait_seconds == 4.0
-    for _ in range(3):
-        made.pressure.observe(0.2)
+    made.pressure.observe(2.4)
+    assert made.pressure.cause is None
+    made = overload(Settings(limits=Limits(lag_seconds=2.3)))
+    made.pressure.observe(2.4)
     assert made.pressure.cause == LAG
     full = overload(Settings(limits=Limits(memory_bytes=1_000_000)), memory=1_000_001)
     full.pressure.observe(0.0)
