@@ -20,6 +20,7 @@ BLAMES: Final = {
     "store_unavailable": GATEWAY,
     "budget_store_unavailable": GATEWAY,
     "shutting_down": GATEWAY,
+    "stream_broken": GATEWAY,
     "overloaded": CAPACITY,
     "no_upstream_available": UPSTREAM,
     "upstream_failed": UPSTREAM,
