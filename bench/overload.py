@@ -1,8 +1,8 @@
-"""What becomes of a gateway at three times its capacity: how much of its peak it serves, and how soon it refuses the rest.
+"""What becomes of a gateway at three times its capacity: how much of its peak it serves, and how soon it refuses others.
 
 `python -m bench.overload` finds the peak with a few connections that ask again when they are answered, then sends three
-times as many requests a second whatever becomes of them, as people do. Twice: where the gateway's own core is the limit,
-and where the upstream is, which gets so many calls at a time and no more.
+times as many requests a second whatever becomes of them, as people do. Twice: where the gateway's own core is the
+limit, and where the upstream is, which gets so many calls at a time and no more.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from bench.workloads import PACED, QUICK, Workload
 
 FACTOR: Final = 3.0
 TICK_SECONDS: Final = 0.005
+WARM_UP: Final = 4.0
+"""Too much for so long before anything counts: what is measured is how it goes on, not how it begins."""
 PEAK: Final = Workload("peak", "", QUICK, 32, 20)
 AT_UPSTREAM: Final = 64
 """Calls at a time that the upstream gets where it is the limit."""
@@ -183,7 +185,7 @@ def run(scene: Scene, seconds: float, folder: Path, core: int | None) -> dict[st
             ask = running.ask(scene.workload.model)
             uvloop.run(measure(ask, replace(scene.workload, seconds=1.0)))
             peak = uvloop.run(measure(ask, scene.workload))
-            over = uvloop.run(flood(ask, scene.workload, FACTOR * peak["requests_s"], seconds, warm_up=2.0))
+            over = uvloop.run(flood(ask, scene.workload, FACTOR * peak["requests_s"], seconds, warm_up=WARM_UP))
         finally:
             running.stop()
     share = over["served_s"] / peak["requests_s"]
