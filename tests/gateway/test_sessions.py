@@ -408,6 +408,7 @@ async def test_a_loss_is_said(store: Store) -> None:
     assert await upstreams.answer() == f"shortened; dropped={40 - kept}"
 
 
+@pytest.mark.timeout(300)  # every allocation is traced
 async def test_a_hundred_sessions_leave_memory_flat(house: House) -> None:
     """Of twenty turns each, nothing stays in the gateway but who answered last."""
     traced = []
