@@ -11,11 +11,7 @@ from typing import Final
 from app.config.resolve import KINDS
 from app.config.settings import Settings
 
-LATER: Final[Mapping[str, str]] = {
-    "streaming.buffer_bytes": "streams are not held back in this version",
-    "streaming.min_tokens_per_second": "slow answers are not given up by this version",
-    "FEATURE_STREAMING": "streams cannot be switched off in this version",
-}
+LATER: Final[Mapping[str, str]] = {}
 """Keys and sections, as `validate.keys` writes them, and variables; with what to tell who sets them."""
 
 

@@ -291,7 +291,7 @@ class Streaming(Part):
     send_timeout: Seconds = 30.0
     """Seconds a client may take to read what was sent."""
     buffer_bytes: Bytes = 262_144
-    """The most bytes held for one stream."""
+    """The most bytes held for one stream; less than 65536 counts as that."""
     commit_after: Wait = 15.0
     """Seconds without content after which the headers go out."""
     ping: Seconds = 15.0
@@ -301,7 +301,7 @@ class Streaming(Part):
     orphan_seconds: Wait = 60.0
     """Seconds a resumable stream runs on without its client."""
     min_tokens_per_second: Annotated[float, Field(ge=0, le=10_000)] = 0.0
-    """Slower answers than this are given up; 0 is no limit."""
+    """Slower streams than this are given up; 0 is no limit."""
     grace: Wait = 300.0
     """Seconds that running streams get when the gateway stops."""
 
