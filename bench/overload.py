@@ -1,4 +1,4 @@
-"""What becomes of a gateway at three times its capacity: how much of its peak it serves, and how soon it refuses others.
+"""What becomes of a gateway at three times its capacity: how much of its peak it serves, how soon it refuses others.
 
 `python -m bench.overload` finds the peak with a few connections that ask again when they are answered, then sends three
 times as many requests a second whatever becomes of them, as people do. Twice: where the gateway's own core is the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import tempfile
 import time
@@ -171,6 +172,7 @@ class Scene:
 
 def scenes() -> list[Scene]:
     own = tierway("tierway")
+    own = replace(own, files={"tierway.yaml": re.sub("limits: .*\n", "", own.files["tierway.yaml"])})  # the defaults
     text = own.files["tierway.yaml"].replace(f"max_concurrency: {MOST_CALLS}", f"max_concurrency: {AT_UPSTREAM}")
     narrow = replace(own, name="tierway-narrow", files={"tierway.yaml": text})
     paced = Workload("paced", "", PACED, AT_UPSTREAM, 10, stream=True, seconds=3.0, ramp=0.5)

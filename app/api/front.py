@@ -90,7 +90,7 @@ class Front:
             if not isinstance(error, (GatewayError, asyncio.CancelledError)):
                 self._on_error(f"request {inbound.request_id}", error)
             seen = shown(error, inbound.request_id)
-            if not inbound.taken:
+            if not inbound.taken and not isinstance(error, Shed):  # a line for each would be what is too much
                 seconds = asyncio.get_running_loop().time() - inbound.started
                 self._refused(path.name, inbound.request_id, seen, seconds)
             if not inbound.answered:

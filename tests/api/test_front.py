@@ -26,6 +26,8 @@ class Rig:
         self.other: list[Scope] = []
         self.refused: list[tuple[str, str, str]] = []
         self.does: Any = None
+        self.shed: list[str] = []
+        self.cause: str | None = None
         self.front = Front(
             {PATH: TokenPath(self.endpoint, write_error, "chat")},
             self.rest,
@@ -33,6 +35,8 @@ class Rig:
             on_error=lambda where, error: self.errors.append((where, error)),
             watch=self.counts.append,
             refused=lambda name, request_id, error, seconds: self.refused.append((name, request_id, error.code)),
+            pressure=lambda: self.cause,
+            shed=self.shed.append,
         )
 
     async def endpoint(self, inbound: Inbound) -> None:
@@ -103,10 +107,25 @@ async def test_more_than_the_limit_is_refused_before_its_body_is_read(rig: Rig) 
         refused = await rig.serve(Wire(b"body"))
         assert refused.status == 503 and refused.error["code"] == "overloaded"
         assert refused.headers["retry-after"] == "1" and refused.received == 0
+        assert rig.shed == ["in_flight"] and rig.refused == [], "counted, and not one by one in the log"
         go.set()
         assert [(await task).status for task in (first, second)] == [200, 200]
     assert (await rig.serve(Wire())).status == 200
     assert max(rig.counts) == 3 and rig.counts[-1] == 0
+
+
+async def test_under_pressure_all_but_a_few_are_refused(rig: Rig) -> None:
+    """So few requests are not what is too much; without them, one leak would be the end of all service."""
+    rig.cause = "memory"
+    rig.does = answering
+    rig.front._limit = 20
+    assert (await rig.serve(Wire())).status == 200
+    rig.front.in_flight = 1
+    refused = await rig.serve(Wire(b"body"))
+    assert refused.status == 503 and refused.error["code"] == "overloaded" and refused.received == 0
+    assert rig.shed == ["memory"]
+    rig.cause = None
+    assert (await rig.serve(Wire())).status == 200
 
 
 async def test_an_error_of_the_tree_is_rendered(rig: Rig) -> None:
