@@ -232,6 +232,7 @@ async def test_what_was_compressed_unasked_is_read(pack: Any) -> None:
 @pytest.mark.parametrize(
     ("encoding", "body", "fault"),
     [(b"gzip", b"nope", BadReply), (b"br", b"nope", BadReply), (b"gzip", gzip.compress(b"hello")[:-9], Broken)],
+    ids=["no gzip", "brotli", "cut"],
 )
 async def test_a_body_nobody_can_unpack(encoding: bytes, body: bytes, fault: type[GatewayError]) -> None:
     connection, _ = connected()
