@@ -176,6 +176,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._parser = None  # each holds the other, and the collector of cycles comes seldom
         self._resume()
         if self._head and self._until_closed and exc is None:
             self._whole = True

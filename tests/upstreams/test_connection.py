@@ -4,7 +4,9 @@ reader that is slow stops the socket, and nothing a server does goes unnoticed."
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
+import weakref
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -263,3 +265,17 @@ async def test_a_closed_connection_says_so() -> None:
     with pytest.raises(Broken):
         await connection.head()
     Connection().close()  # one that never was connected: nothing to do
+
+
+async def test_a_lost_connection_is_forgotten_at_once() -> None:
+    """The collector of cycles comes seldom here, and thousands of clients leave in the time."""
+    connection, _ = connected()
+    connection.data_received(HEAD + b"content-length: 100\r\n\r\nhel")
+    connection.connection_lost(ConnectionResetError())
+    gone = weakref.ref(connection)
+    gc.disable()
+    try:
+        del connection
+        assert gone() is None
+    finally:
+        gc.enable()
