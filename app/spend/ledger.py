@@ -37,6 +37,8 @@ from app.store.ledger import (
 LEASE_MS: Final = 30_000
 SWEEP_SECONDS: Final = 1.0
 AT_ONCE: Final = 100
+MOST_REPLAYED: Final = 5_000
+"""How many settlements are given again before what runs here is looked after once more."""
 MOST_RECORDS: Final = 10_000
 """How many records of free answers wait for the store; what is charged always does."""
 
@@ -265,8 +267,10 @@ class Ledger:
             del self._doubtful[id]
 
     async def _replay(self) -> None:
-        for entry in list(self._outbox.pending().values())[:AT_ONCE]:
-            if not await self._book(entry):
+        """Many at a time: of what a dead gateway left most is booked already, and what is not must not wait for it."""
+        pending = list(self._outbox.pending().values())[:MOST_REPLAYED]
+        for start in range(0, len(pending), AT_ONCE):
+            if not all(await asyncio.gather(*map(self._book, pending[start : start + AT_ONCE]))):
                 return
 
     async def _expire(self, cells_of: CellsOf) -> None:

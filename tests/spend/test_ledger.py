@@ -16,7 +16,7 @@ from app.core.clock import ManualClock
 from app.core.errors import BudgetStoreUnavailable, StoreUnavailable
 from app.core.spending import CostCell, Counter, Lease, Rate, Seats
 from app.core.tasks import TaskOwner
-from app.spend.entries import Entry
+from app.spend.entries import SETTLED, Entry, entry_of
 from app.spend.journal import Journal, entries
 from app.spend.ledger import MOST_RECORDS, Ledger
 from app.spend.outbox import Outbox
@@ -267,6 +267,16 @@ async def test_what_is_taken_back_late_is_written_down(store: Store, tmp_path: P
         await slow.ledger.tend()
         assert await other.used() == (0, 0)
         assert ("S", "l1", 0) in await slow.written()
+
+
+async def test_all_that_a_dead_gateway_left_is_settled_at_once(one: Gateway) -> None:
+    """What is corrected now is money that somebody may spend; it must not wait for a thousand others."""
+    free = TOTAL._replace(limit_nano=None)
+    await asyncio.gather(*(one.ledger.admit(one.lease(f"l{n}", 1, free)) for n in range(350)))
+    for lease in list(one.ledger.open_leases.values()):
+        await one.outbox.put(entry_of(SETTLED, lease, 1, 1))
+    await one.ledger.tend()
+    assert one.outbox.pending() == {} and await one.used() == (350, 0)
 
 
 async def test_it_tends_by_itself(store: Store, tmp_path: Path) -> None:
