@@ -190,7 +190,7 @@ def run(scene: Scene, seconds: float, folder: Path, core: int | None) -> dict[st
             over = uvloop.run(flood(ask, scene.workload, FACTOR * peak["requests_s"], seconds, warm_up=WARM_UP))
         finally:
             running.stop()
-    share = over["served_s"] / peak["requests_s"]
+    share = over["served_s"] / peak["requests_s"] if peak["requests_s"] else 0.0
     return {"limit": scene.name, "peak_s": peak["requests_s"], "share_of_peak": share, **over}
 
 
