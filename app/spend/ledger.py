@@ -37,6 +37,8 @@ from app.store.ledger import (
 LEASE_MS: Final = 30_000
 SWEEP_SECONDS: Final = 1.0
 AT_ONCE: Final = 100
+EXTEND_PAUSES: Final = (0.1, 0.4)
+"""Seconds before a hold is asked to be extended once more."""
 MOST_REPLAYED: Final = 5_000
 """How many settlements are given again before what runs here is looked after once more."""
 MOST_RECORDS: Final = 10_000
@@ -154,12 +156,17 @@ class Ledger:
             raise
 
     async def extend(self, lease: Lease, more_nano: int) -> bool:
-        """Whether that much more is held now."""
-        try:
-            answer = await self._calls.extend(lease, more_nano)
-        except GatewayError as error:
-            log.warning("a hold could not be extended: %s", error)
-            return False
+        """Whether that much more is held now. An answer that is under way rather waits a moment for a store that is
+        late than end in its middle."""
+        for pause in (*EXTEND_PAUSES, None):
+            try:
+                answer = await self._calls.extend(lease, more_nano)
+                break
+            except GatewayError as error:
+                if pause is None:
+                    log.warning("a hold could not be extended: %s", error)
+                    return False
+                await asyncio.sleep(pause)
         if isinstance(answer, Denied):
             self._alert((answer.counter,))
         if not isinstance(answer, Admitted):

@@ -407,6 +407,20 @@ async def test_an_answer_that_outgrows_its_hold_gets_more_until_there_is_none() 
     assert till.bank.is_at_rest and till.bank.charges == [500]
 
 
+async def test_an_answer_under_way_waits_a_moment_for_a_store_that_is_late() -> None:
+    """It has money; to end it in the middle of a sentence because of a hiccup would be a poor joke."""
+    till, account = Till(10_000), Account()
+    await enter(till, account)
+    till.bank.away = True
+    asking = asyncio.ensure_future(till.admission.extend(account))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    till.bank.away = False
+    assert await asking and till.bank.holds == [100 + SLICE_TOKENS]
+    till.bank.away = True
+    assert not await till.admission.extend(account), "but not for ever"
+
+
 async def test_who_holds_nothing_may_go_on() -> None:
     assert await Till().admission.extend(Account())
 
