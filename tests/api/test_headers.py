@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.headers import IGNORED_MAX, VALUE_MAX, header_value, ignored_value, reply_headers, whole_headers
+from app.core.spending import RateState
 from tests.api.wire import Wire, served, usage
 
 
@@ -44,6 +45,22 @@ async def test_what_the_operator_filled_in_is_told(wire: Wire) -> None:
     """A caller must be able to see why its answer is cut short or colder than usual."""
     about = replace(served(), defaults=("temperature", "max_tokens"))
     assert text(reply_headers(wire.inbound(), about, ()))["x-tierway-defaults"] == "temperature, max_tokens"
+
+
+async def test_how_the_limits_of_a_key_stand_is_told_as_openai_does(wire: Wire) -> None:
+    """Clients pace themselves by it, before they are refused."""
+    rates = (RateState("requests", 60, 59, 1.0), RateState("tokens", 10_000, 9_000, 6.0))
+    about = replace(served(), rates=rates)
+    expected = {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "59",
+        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-limit-tokens": "10000",
+        "x-ratelimit-remaining-tokens": "9000",
+        "x-ratelimit-reset-tokens": "6s",
+    }
+    for headers in (reply_headers(wire.inbound(), about, ()), whole_headers(b"{}", wire.inbound(), about, (), usage())):
+        assert {name: value for name, value in text(headers).items() if "ratelimit" in name} == expected
 
 
 async def test_what_is_not_known_is_left_out(wire: Wire) -> None:

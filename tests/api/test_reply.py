@@ -4,6 +4,7 @@ working for a client that has left."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -284,3 +285,15 @@ async def test_a_client_that_is_slow_is_waited_for() -> None:
         wire.takes.set()
         await task
     assert text(wire) == "Hello there" and not wire.aborted
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_money_ended_says_so_at_its_end(stream: bool) -> None:
+    """In its last chunk, or its body: `length` alone looks like the caller's own limit."""
+    last = replace(usage(), stopped="budget")
+    wire = Wire()
+    await ask(Scripted(begin(), Text("Hel"), Finish("length"), last), wire, stream=stream)
+    told = [each for each in events(wire) if each != "[DONE]"] if stream else [orjson.loads(wire.body)]
+    about = [each["tierway"] for each in told if "tierway" in each]
+    assert about[-1]["stopped"] == "budget" and all("stopped" not in each for each in about[:-1])
+    assert [choice["finish_reason"] for each in told for choice in each.get("choices", ())][-1] == "length"
