@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from app.access.idempotency import Idempotency
 from app.access.keys import Keys
 from app.api.admin import admin_router
-from app.api.app import fastapi_app
+from app.api.app import fastapi_app, forget_endpoints
 from app.api.audit import audit_router
 from app.api.auth import Door
 from app.api.baseline import baseline_router
@@ -153,6 +153,7 @@ class Parts(NamedTuple):
 async def assembled(ground: Ground, settings: Settings, before: Assembled | None) -> AsyncIterator[Assembled]:
     """A gateway of this configuration, from its upstreams to its front. It takes over what the one before knows."""
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(forget_endpoints)
         parts = _parts(ground, settings, before, lambda: discovery.found)
         gateway, routed, spending, streams = parts.gateway, parts.routed, parts.spending, parts.streams
         stack.push_async_callback(parts.tasks.cancel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.dependencies import models
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -44,6 +45,14 @@ def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
         app.add_exception_handler(kind, _handle)
     document_token_paths(app)
     return app
+
+
+def forget_endpoints() -> None:
+    """To be called once an app is no longer used: the framework remembers every endpoint it ever saw, and with it all
+    that the endpoint was made with."""
+    for value in vars(models).values():
+        if callable(clear := getattr(value, "cache_clear", None)):
+            clear()
 
 
 async def _handle(request: Request, error: Exception) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -9,6 +11,7 @@ import pytest
 from fastapi import APIRouter, HTTPException
 
 from app import __version__
+from app.api.app import fastapi_app, forget_endpoints
 from app.core.errors import Overloaded
 from tests.api.site import error, site
 
@@ -106,3 +109,28 @@ async def test_the_document_is_there(client: httpx2.AsyncClient) -> None:
     assert "/full" in document["paths"] and "security" not in document["paths"]["/full"]["get"]
     page = await client.get("/docs")
     assert page.status_code == 200 and "/openapi.json" in page.text
+
+
+class Service:
+    """What an endpoint was made with."""
+
+
+async def test_an_app_that_is_gone_holds_nothing() -> None:
+    """Each reload makes a new one: what the framework remembers of endpoints would keep all gateways there were."""
+
+    async def used_and_gone() -> weakref.ref[Service]:
+        service, router = Service(), APIRouter()
+
+        @router.get("/")
+        async def endpoint() -> str:
+            return type(service).__name__
+
+        async with site(router) as client:
+            assert (await client.get("/")).json() == "Service"
+        fastapi_app([router]).openapi()
+        return weakref.ref(service)
+
+    gone = await used_and_gone()
+    forget_endpoints()
+    gc.collect()
+    assert gone() is None
