@@ -34,6 +34,7 @@ PATIENCE_SECONDS: Final = 0.4  # how long a lost server may take to come back be
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.25
 MAX_PENDING: Final = 10_000
+LATE_SECONDS: Final = 0.05
 
 NOT_NOW: Final = frozenset(
     "OOM READONLY LOADING MISCONF BUSY MASTERDOWN CLUSTERDOWN TRYAGAIN MOVED ASK NOREPLICAS NOAUTH NOPERM".split()
@@ -88,6 +89,7 @@ class Store:
         self._sent: deque[_Call] = deque()
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._down = True
         self._closed = False
         self._tasks = TaskOwner(lambda name, error: log.error("%s failed: %r", name, error))
@@ -189,7 +191,7 @@ class Store:
         call = _Call(packed, loop.create_future(), loop.time() + self._timeout, again, script)
         self._post(call)
         if self._timer is None:
-            self._timer = loop.call_at(call.due, self._expire)
+            self._wake_at(call.due)
         try:
             return await call.future
         finally:
@@ -251,10 +253,14 @@ class Store:
         return True
 
     def _expire(self) -> None:
-        """Fails what is due. A link on which nothing came for twice a call's time is given up."""
+        """Fails what is due. A link on which nothing came for twice a call's time is given up. The time for which this
+        process was late itself is not the store's: the reply may lie in the socket."""
         self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
+        if (late := now - self._timer_at) > LATE_SECONDS:
+            for call in (*self._sent, *self._outbox):
+                call.due += late
         following: float | None = None
         for call in (*self._sent, *self._outbox):
             if call.future.done():
@@ -268,7 +274,11 @@ class Store:
         elif self._sent:
             following = min(following or now + self._timeout, self._sent[0].due + self._timeout)
         if following is not None:
-            self._timer = loop.call_at(following, self._expire)
+            self._wake_at(following)
+
+    def _wake_at(self, when: float) -> None:
+        self._timer_at = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._expire)
 
     # --- the connection ---------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from app.core.errors import InternalError, InvalidValue, StoreUnavailable
 from app.store import layout
 from app.store.address import Address
-from app.store.client import PATIENCE_SECONDS, Store
+from app.store.client import CALL_SECONDS, PATIENCE_SECONDS, Store
 from app.store.errors import StoreUnusable
 from app.store.folder import find_server
 from app.store.scripts import Script, load
@@ -152,6 +153,15 @@ async def test_each_call_has_its_own_time(tmp_path: Path) -> None:
             await first
         server.say(b"+1\r\n+2\r\n")
         assert await second == b"2"
+
+
+async def test_our_own_lateness_is_not_the_stores(store: Store) -> None:
+    """While this process was busy with something else the reply has come: to refuse a paid request then is to waste
+    what was done for it, when there is too much to do already."""
+    asked = asyncio.ensure_future(store.call("PING"))
+    await asyncio.sleep(0)
+    time.sleep(2 * CALL_SECONDS)
+    assert await asked == b"PONG"
 
 
 async def test_a_link_that_is_silent_for_long_is_given_up_and_replaced(tmp_path: Path) -> None:
