@@ -43,6 +43,7 @@ TREE = {
     "Unavailable": (503, UNAVAILABLE, "no_upstream_available", OURS, NEVER),
     "ShuttingDown": (503, UNAVAILABLE, "shutting_down", OURS, NEVER),
     "Overloaded": (503, UNAVAILABLE, "overloaded", OURS, NEVER),
+    "Shed": (503, UNAVAILABLE, "overloaded", OURS, NEVER),
     "BudgetStoreUnavailable": (503, UNAVAILABLE, "budget_store_unavailable", OURS, NEVER),
     "StoreUnavailable": (503, UNAVAILABLE, "store_unavailable", OURS, NEVER),
     "StreamBroken": (502, "server_error", "stream_broken", OURS, NEVER),
