@@ -12,7 +12,7 @@ import pytest
 from app.core.caller import ANONYMOUS
 from app.core.card import Ability
 from app.core.clock import ManualClock
-from app.core.errors import Broken, OutOfTime
+from app.core.errors import Broken, GatewayError, OutOfTime
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.core.messages import Format
 from app.core.money import Price, Tokens
@@ -20,6 +20,7 @@ from app.core.record import Record
 from app.core.request import Request
 from app.core.tasks import TaskOwner
 from app.gateway.attempts import Attempts
+from app.gateway.continuing import SAID_MOST
 from app.gateway.gateway import Gateway
 from app.gateway.settle import Settlement
 from app.routing.registry import Registry
@@ -43,17 +44,32 @@ def rest(*before: Step) -> list[Step]:
     return [start("b"), *before, Text(" world", raw=b"2"), *end()]
 
 
+class Seated(Everyone):
+    """Lets everybody in, and gives him a seat that is to be given back."""
+
+    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+        account.seats = Seats("seats", 1, "me")
+        return request
+
+
 class Rig:
     """A gateway over two models, of which the first does as told."""
 
-    def __init__(self, first: Sequence[Step], second: Sequence[Step] | None = None, *more: Sequence[Step]) -> None:
+    def __init__(
+        self, first: Sequence[Step], second: Sequence[Step] | None = None, *more: Sequence[Step], attempts: int = 3
+    ) -> None:
         clock = ManualClock()
         self.health = Told(clock)
         self.records: list[Record] = []
         self.tasks = TaskOwner(lambda where, error: pytest.fail(f"{where}: {error!r}"))
-        settlement = Settlement([self.records.append], self.tasks, lambda where, error: None)
+        self.told_used: list[int] = []
+        settlement = Settlement([self.records.append], self.tasks, lambda where, error: None, self.leave)
         self.gateway = Gateway(
-            PlainPlanner(self.health.demoted), Attempts(self.health, sleep=self.sleep), settlement, clock
+            PlainPlanner(self.health.demoted),
+            Attempts(self.health, attempts, self.sleep),
+            settlement,
+            clock,
+            admit=Seated(),
         )
         cards = [paid(f"s{index}/m", abilities=CHATS, price=PRICE) for index in range(2 + len(more))]
         self.gateway.registry = Registry(cards)
@@ -62,6 +78,9 @@ class Rig:
         self.gateway.upstreams = {each.name: each for each in self.upstreams}
 
     async def sleep(self, seconds: float) -> None: ...
+
+    async def leave(self, account: Account, tokens_used: int) -> None:
+        self.told_used.append(tokens_used)
 
     async def ask(self, *, continues: bool = True, **fields: Any) -> list[Event]:
         fields = {"messages": (user("Hi"),), "stream": True, "body": {}, "input_bytes": 40, **fields}
@@ -117,6 +136,29 @@ async def test_it_does_not_go_on_for_ever() -> None:
     rig = Rig(*scripts)
     seen = await rig.ask()
     assert isinstance(seen[-1], Fault) and text(seen) == "on and " * 3
+
+
+async def test_all_attempts_together_are_no_more_than_the_most() -> None:
+    """Each model that goes on would have as many tries as the whole request."""
+    rig = Rig(breaks(), *[[Broken("away as well")]] * 3)
+    assert isinstance((await rig.ask())[-1], Fault)
+    assert len(rig.record.attempts) == 3
+
+
+async def test_where_no_attempt_is_left_the_answer_ends_as_it_broke() -> None:
+    rig = Rig(breaks(), attempts=1)
+    seen = await rig.ask()
+    assert isinstance(seen[-1], Fault) and str(seen[-1].error) == "the connection broke" and text(seen) == "Hello "
+    assert len(rig.record.attempts) == 1 and rig.record.tokens == rig.record.attempts[0].tokens
+
+
+@pytest.mark.parametrize("second", [None, [Broken("away as well")]], ids=["goes on", "cannot"])
+async def test_the_rate_of_tokens_keeps_what_all_of_them_used(second: list[Step] | None) -> None:
+    """Who lets answers break off would get his tokens a minute back, and have more of them than his key allows."""
+    rig = Rig([start("a"), Text("word " * 400), Broken("cut")], second)
+    await rig.ask()
+    assert rig.record.tokens is not None and rig.record.tokens.total > 400
+    assert rig.told_used == [rig.record.tokens.total]
 
 
 async def test_where_nobody_can_go_on_the_answer_ends_as_it_broke() -> None:
@@ -192,3 +234,15 @@ async def test_an_answer_of_one_model_alone_ends_as_it_broke() -> None:
     rig = Rig(breaks())
     rig.gateway.registry = Registry([paid("s0/m", abilities=CHATS)])
     assert isinstance((await rig.ask())[-1], Fault)
+
+
+async def test_where_nobody_answers_at_all_it_keeps_its_status() -> None:
+    rig = Rig([Broken("at once")], [Broken("at once")])
+    with pytest.raises(GatewayError):
+        await rig.ask()
+
+
+async def test_an_answer_too_long_to_be_kept_ends_as_it_broke() -> None:
+    """What is held for one stream has a bound, whatever its caller asked for."""
+    rig = Rig([start("a"), Text("x" * (SAID_MOST + 1)), Broken("cut")])
+    assert isinstance((await rig.ask())[-1], Fault) and rig.upstreams[1].script.opened == 0
