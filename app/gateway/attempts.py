@@ -67,10 +67,15 @@ class Attempts:
     ) -> AsyncGenerator[T, None]:
         """What the first candidate that commits gives. `enter` raises what keeps a request from a candidate (limits,
         money), which is no attempt; `commits` says which item commits; `after` makes the last item of an answer that
-        broke after that. Raises the error for the client when none commits."""
+        broke after that. Raises the error for the client when none commits. One request may take several walks (it is
+        made shorter, its answer gone on with); all its attempts together are no more than the most."""
         assert exchange.plan is not None
-        self._budget.request()
-        turns = Turns(exchange.candidates, self._max_attempts, self._well, self._budget.take)
+        most = self._max_attempts - len(exchange.attempts)
+        if most <= 0 and exchange.failure is not None:
+            raise exchange.failure
+        if not exchange.attempts:
+            self._budget.request()
+        turns = Turns(exchange.candidates, most, self._well, self._budget.take)
         while True:
             candidate = await turns.next(self._seating.before(enter, exchange))
             committed, held = False, list[T]()

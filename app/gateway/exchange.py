@@ -48,6 +48,7 @@ class Exchange:
         self.finish: str | None = None
         self.stopped: str | None = None
         self.error: GatewayError | None = None
+        self.failure: GatewayError | None = None  # of the attempt before
         self.first_content: float | None = None
         self.out_bytes = self.out_pieces = 0
         self._finished: set[int] = set()
@@ -91,6 +92,7 @@ class Exchange:
     def attempt_ends(self, error: BaseException | None, machine_seconds: float | None = None) -> None:
         """Notes how the running attempt went: well (None), with a core error, or because the caller left."""
         assert self.candidate is not None
+        self.failure = error if isinstance(error, GatewayError) else None
         seconds = self.clock.monotonic() - self.attempt_started
         self._upstream_seconds += seconds
         outcome, blame = _outcome(error) if self.stopped is None else ("stopped", None)
@@ -198,9 +200,14 @@ class Exchange:
             return usage
         return replace(usage, tokens=self.continuation.tokens + usage.tokens, estimated=True, details=None)
 
+    @property
+    def used(self) -> Usage | None:
+        """What the whole answer used, for records and limits alike; None where nothing was."""
+        nothing = self.usage is None and self.continuation is None
+        return None if nothing else self.summed(self.usage or Usage(Tokens()))
+
     def record(self) -> Record:
-        terms, plan = self.request.terms, self.plan
-        usage = None if self.usage is None and self.continuation is None else self.summed(self.usage or Usage(Tokens()))
+        terms, plan, usage = self.request.terms, self.plan, self.used
         card = self.candidate.card if self.candidate is not None else None
         seconds = self.clock.monotonic() - self.started
         return Record(

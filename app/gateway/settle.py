@@ -41,8 +41,9 @@ class Settlement:
         if error is not None:
             exchange.error = _as_error(error)
         if exchange.account.is_open:
-            used = 0 if exchange.usage is None else exchange.usage.tokens.total
-            self._tasks.spawn(self._leave(exchange.account, used), f"pay {exchange.request.id}")
+            used = exchange.used
+            tokens = 0 if used is None else used.tokens.total
+            self._tasks.spawn(self._leave(exchange.account, tokens), f"pay {exchange.request.id}")
         self.tell(exchange.record(), exchange)
 
     def tell(self, record: Record, exchange: Exchange | None = None) -> None:

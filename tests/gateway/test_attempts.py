@@ -405,3 +405,24 @@ async def test_a_fault_of_ours_is_neither_hidden_nor_the_upstreams(content: bool
     assert (run.outcomes, run.exchange.attempts[0].blame) == (["internal_error"], "us")
     assert run.health.demoted(A) is None
     run.is_accounted_for()
+
+
+# --- one request, several walks -------------------------------------------------------------------------------------
+
+
+async def test_all_walks_of_a_request_together_make_no_more_than_the_most_attempts() -> None:
+    """An operator who allows one attempt would pay for four of them."""
+    run = walk((A, [start(), ContextLengthExceeded("too long")]), (B, [ContextLengthExceeded("too long")]))
+    for _ in range(4):
+        assert type(await run.fails()) is ContextLengthExceeded
+    assert len(run.tried) == 3 and len(run.entered) == 3
+    run.is_accounted_for()
+
+
+async def test_a_request_earns_its_share_of_retries_once_however_often_it_is_walked() -> None:
+    """Else outages were fed with retries by those who ask for the longest answers."""
+    run = walk((A, [ContextLengthExceeded("too long")]))
+    run.attempts._budget._tokens = 0.0
+    for _ in range(3):
+        await run.fails()
+    assert run.attempts._budget._tokens == pytest.approx(0.2)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.core.caller import ANONYMOUS
-from app.core.card import Ability
+from app.core.caller import ANONYMOUS, Caller
+from app.core.card import Ability, Card
 from app.core.clock import ManualClock
 from app.core.errors import Broken, GatewayError, OutOfTime
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
@@ -18,11 +18,14 @@ from app.core.messages import Format
 from app.core.money import Price, Tokens
 from app.core.record import Record
 from app.core.request import Request
+from app.core.spending import Seats
 from app.core.tasks import TaskOwner
+from app.gateway.account import Account, Asked
 from app.gateway.attempts import Attempts
 from app.gateway.continuing import SAID_MOST
 from app.gateway.gateway import Gateway
 from app.gateway.settle import Settlement
+from app.gateway.stages import Everyone
 from app.routing.registry import Registry
 from tests.core.nouns import chat, paid, terms
 from tests.gateway.fakes import FakeUpstream, PlainPlanner, Script, Step, Told, good, start
