@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from app.core.errors import Again, BadReply, GatewayError, Incomplete
 from app.core.plan import Candidate, Plan
-from app.gateway.charging import settle_attempt
+from app.gateway.charging import charge_attempt
 from app.gateway.conclusion import Failures
 from app.gateway.exchange import Exchange
 from app.gateway.retries import RetryBudget
@@ -118,7 +118,7 @@ class Attempts:
 
     def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
         self._seating.ended(candidate, exchange, error)
-        settle_attempt(exchange, error)
+        charge_attempt(exchange, error)
         exchange.attempt_ends(error, self._machines.ended(candidate.card.upstream, exchange.machine_mark))
         self._health.ended(candidate.card, error)
 

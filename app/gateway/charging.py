@@ -14,7 +14,7 @@ from app.gateway.exchange import Exchange
 from app.spend.charge import Ended, charge, may_be_billed
 
 
-def settle_attempt(exchange: Exchange, error: BaseException | None) -> None:
+def charge_attempt(exchange: Exchange, error: BaseException | None) -> None:
     """Notes what the attempt that has just ended came to, if it came to anything."""
     if exchange.usage is None and exchange.first_content is None:
         if exchange.account.hold is None:
@@ -22,10 +22,10 @@ def settle_attempt(exchange: Exchange, error: BaseException | None) -> None:
         if not may_be_billed(_ended(exchange, None, error)):
             exchange.charge_nano = 0
             return
-    settled_usage(exchange, error)
+    priced_usage(exchange, error)
 
 
-def settled_usage(exchange: Exchange, error: BaseException | None = None) -> Usage:
+def priced_usage(exchange: Exchange, error: BaseException | None = None) -> Usage:
     """The usage of the answer, with its price; the same however often it is asked for."""
     if exchange.priced:
         assert exchange.usage is not None

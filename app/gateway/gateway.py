@@ -18,7 +18,7 @@ from app.core.plan import Candidate
 from app.core.request import EmbeddingRequest, Request
 from app.core.upstream import Upstream
 from app.gateway.attempts import Attempts
-from app.gateway.charging import settled_usage
+from app.gateway.charging import priced_usage
 from app.gateway.continuing import continuing
 from app.gateway.embeddings import Embedded, after, commits, replies, usage_of
 from app.gateway.exchange import Exchange, refusal
@@ -100,7 +100,7 @@ class Gateway:
             async with contextlib.aclosing(walk):
                 async for reply in walk:
                     exchange.usage = usage_of(reply, request)
-                    embedded = Embedded(reply, exchange.served(), settled_usage(exchange))
+                    embedded = Embedded(reply, exchange.served(), priced_usage(exchange))
         return embedded
 
     def refused(self, endpoint: str, request_id: str, error: GatewayError, seconds: float) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from app.config.schema import Routing
 from app.core.caller import Caller
@@ -17,6 +17,7 @@ from app.core.request import EmbeddingRequest, Request
 from app.core.verdict import Verdict
 from app.flags import Flags
 from app.gateway.conversations import Conversations, conversation_of, goes_on, history_tokens, is_bound
+from app.gateway.deciding import decided_flags, unit_of
 from app.gateway.local_watch import LocalWatch
 from app.gateway.reading import UNREAD, Read, Reading
 from app.gateway.recent import RecentScores
@@ -28,11 +29,14 @@ from app.routing.rollouts import NOWHERE, Assigned, placed, treated_in
 from app.routing.rules import Rules
 from app.routing.signals import Signals
 
-Assign = Callable[..., Assigned]
 CountsOf = Callable[[Iterable[str], str, str], Counts | None]
-
-
 NO_FLAGS: Final[Mapping[str, bool]] = MappingProxyType({})
+
+
+class Assign(Protocol):
+    def __call__(self, unit: str, *, chosen: bool) -> Assigned:
+        """The arms of the rollouts that the unit is in; of none that change what the caller has chosen."""
+        ...
 
 
 class Planned(NamedTuple):
@@ -93,7 +97,7 @@ class Planning:
     def _planned(
         self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry, *, peeking: bool = False
     ) -> Planned:
-        flags = decided(self.flags, request, caller)
+        flags = decided_flags(self.flags, request, caller)
         rules = self._rules(flags)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
             made = Planned(plan(request, caller, registry, rules, self.signals))
@@ -170,16 +174,3 @@ class Planning:
             draw=draw,
             emergency=self.local_watch.trigger() if rules.emergency else None,
         )
-
-
-def unit_of(request: Request | EmbeddingRequest, caller: Caller) -> str:
-    """Whom shares stick to: the session, else the key, else this request alone."""
-    return request.terms.session or caller.key_id or request.terms.request_id
-
-
-def decided(flags: Callable[[], Flags], request: Request | EmbeddingRequest, caller: Caller) -> Mapping[str, bool]:
-    """All feature flags as they are for this request: decided when the first is asked, by the snapshot of then."""
-    terms = request.terms
-    if not terms.flags:
-        terms.flags.update(flags().decide(unit_of(request, caller), caller=caller, agent=terms.agent))
-    return terms.flags

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
 from app.gateway.account import Account
-from app.gateway.charging import settled_usage
+from app.gateway.charging import priced_usage
 from app.gateway.exchange import Exchange
 
 Extend = Callable[[Account], Awaitable[bool]]
@@ -50,7 +50,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
                 yield event
                 return
         yield event
-    yield exchange.summed(settled_usage(exchange))
+    yield exchange.summed(priced_usage(exchange))
 
 
 def size(text: str) -> int:

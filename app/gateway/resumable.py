@@ -23,7 +23,7 @@ from app.core.events import Start
 from app.core.record import Record
 from app.core.request import Request
 from app.flags import Flags
-from app.gateway.planning import decided
+from app.gateway.deciding import decided_flags
 from app.gateway.routed import Basis
 from app.gateway.tail import BATCH_EVENTS, Tail
 from app.store.streams import Gone, Page, State, StreamStore
@@ -232,7 +232,7 @@ class Streams:
         asked = request.terms.resumable
         wanted = asked is not False if self._mode == "always" else asked is True and self._mode == "opt-in"
         kept = caller.store_content != "off" and caller.retention_days != 0
-        return wanted and request.stream and kept and decided(self._flags, request, caller)["RESUMABLE_STREAMS"]
+        return wanted and request.stream and kept and decided_flags(self._flags, request, caller)["RESUMABLE_STREAMS"]
 
     def note(self, record: Record) -> None:
         """A reader of finished requests: what a stream came to is told of it for a day."""

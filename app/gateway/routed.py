@@ -23,12 +23,13 @@ from app.gateway.adapters import breaker_settings
 from app.gateway.audit import Audit
 from app.gateway.baselines import Baselines
 from app.gateway.conversations import Conversations
+from app.gateway.deciding import decided_flags
 from app.gateway.discovery import Found
 from app.gateway.emergency_share import EmergencyShare
 from app.gateway.gateway import Gateway
 from app.gateway.local_watch import LocalWatch
 from app.gateway.operations import Around, Operations
-from app.gateway.planning import Planning, decided
+from app.gateway.planning import Planning
 from app.gateway.reading import Embed, Reading
 from app.gateway.recent import RecentScores
 from app.gateway.rollback import Rollouts
@@ -155,7 +156,7 @@ class Routed:
         )
 
         def repeat(caller: Caller, request: Request, plan: Plan) -> Tap | None:
-            if not decided(basis.flags, request, caller)["SHADOW"]:
+            if not decided_flags(basis.flags, request, caller)["SHADOW"]:
                 return None
             return shadows.tap(caller, request, plan, self.rollouts.running)
 

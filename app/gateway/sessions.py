@@ -23,7 +23,7 @@ from app.core.request import Request
 from app.core.tasks import ErrorHandler
 from app.flags import Flags
 from app.gateway.conversations import Conversations, conversation_of
-from app.gateway.planning import decided
+from app.gateway.deciding import decided_flags
 from app.routing.estimates import size_of
 from app.routing.rollouts import treated_in
 from app.sessions.joining import ASSISTANT, Joined, Json, joined, paired, split
@@ -89,7 +89,7 @@ class Conversing:
 
     def _keeps(self, caller: Caller, request: Request) -> bool:
         allowed = caller.store_content != "off" and caller.retention_days != 0
-        return allowed and decided(self._flags, request, caller)["SESSIONS"]
+        return allowed and decided_flags(self._flags, request, caller)["SESSIONS"]
 
 
 class Conversation:

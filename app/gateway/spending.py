@@ -21,7 +21,7 @@ from app.core.tasks import TaskOwner
 from app.gateway.account import Asked
 from app.gateway.admission import Admission
 from app.gateway.budget_admin import TOPIC, BudgetAdmin
-from app.gateway.planning import decided
+from app.gateway.deciding import decided_flags
 from app.gateway.routed import Basis, Routed
 from app.spend.alerts import Alerts, webhook
 from app.spend.budgets import Budgets
@@ -35,7 +35,8 @@ from app.spend.outbox import Outbox
 from app.spend.remembered import Remembered
 from app.spend.watch import Watch
 from app.store.broadcast import Broadcast
-from app.store.ledger import HeldLease, LedgerStore
+from app.store.leases import HeldLease
+from app.store.ledger import LedgerStore
 from app.telemetry.money_metrics import MoneyMetrics
 
 FOLDER: Final = "ledger"
@@ -115,7 +116,7 @@ class Spending:
             await self.ledger.make_durable()
 
     def _guarded(self, request: Asked, caller: Caller) -> bool:
-        return decided(self._basis.flags, request, caller)["BUDGET_GUARD"]
+        return decided_flags(self._basis.flags, request, caller)["BUDGET_GUARD"]
 
     def _denied(self, scope: str, counter: Counter | None) -> None:
         self._metrics.denied(scope)

@@ -15,7 +15,7 @@ from app.core.events import Event, Fold
 from app.core.replay import replay
 from app.core.request import Request
 from app.flags import Flags
-from app.gateway.planning import decided
+from app.gateway.deciding import decided_flags
 from app.gateway.stages import Answers
 
 
@@ -27,7 +27,7 @@ class Unstreamed:
         self._flags = flags
 
     def answer(self, caller: Caller, request: Request) -> AsyncGenerator[Event, None]:
-        if not request.stream or decided(self._flags, request, caller)["STREAMING"]:
+        if not request.stream or decided_flags(self._flags, request, caller)["STREAMING"]:
             return self._gateway.answer(caller, request)
         return self._whole(caller, replace(request, stream=False))
 

@@ -12,7 +12,7 @@ from app.core.errors import Broken, ClientGone, ServerFault, Throttled
 from app.core.events import Text, Usage
 from app.core.money import Price, Tokens
 from app.core.request import EmbeddingRequest, Request
-from app.gateway.charging import settle_attempt, settled_usage
+from app.gateway.charging import charge_attempt, priced_usage
 from app.gateway.exchange import Exchange
 from tests.core.nouns import chat, embedding, paid
 from tests.gateway.bank import Till
@@ -53,21 +53,21 @@ def answered(exchange: Exchange, text: str) -> None:
 
 def test_a_request_without_a_candidate_has_no_price() -> None:
     exchange = exchange_of(request=chat(input_bytes=8))
-    assert settled_usage(exchange) == Usage(Tokens(prompt=2), estimated=True)
+    assert priced_usage(exchange) == Usage(Tokens(prompt=2), estimated=True)
 
 
 def test_settling_again_changes_nothing() -> None:
     """It happens once when the answer ends, and once when its attempt does."""
     exchange = begun()
     exchange.usage = Usage(Tokens(10, 5))
-    assert settled_usage(exchange) is settled_usage(exchange, Broken("reset"))
+    assert priced_usage(exchange) is priced_usage(exchange, Broken("reset"))
     assert exchange.usage == Usage(Tokens(10, 5), cost_nano=20)
 
 
 def test_an_unknown_price_stays_unknown() -> None:
     exchange = begun(model=UNPRICED)
     exchange.earlier_nano = 7
-    assert settled_usage(exchange).cost_nano is None
+    assert priced_usage(exchange).cost_nano is None
 
 
 def test_what_earlier_attempts_were_charged_is_told_as_well() -> None:
@@ -75,26 +75,26 @@ def test_what_earlier_attempts_were_charged_is_told_as_well() -> None:
     exchange = begun()
     exchange.usage = Usage(Tokens(10, 5))
     exchange.earlier_nano = 7
-    assert settled_usage(exchange).cost_nano == 27 and exchange.charge_nano == 20
+    assert priced_usage(exchange).cost_nano == 27 and exchange.charge_nano == 20
 
 
 def test_an_answer_that_was_ended_says_by_what() -> None:
     exchange = begun()
     exchange.stop()
-    assert settled_usage(exchange).stopped == "budget"
+    assert priced_usage(exchange).stopped == "budget"
 
 
 async def test_what_the_upstream_says_counts_also_where_more_was_held() -> None:
     exchange = await held()
     exchange.usage = Usage(Tokens(10, 5))
-    assert settled_usage(exchange).cost_nano == 20
+    assert priced_usage(exchange).cost_nano == 20
 
 
 async def test_an_answer_nobody_counted_is_charged_what_it_can_have_been() -> None:
     """Its tokens are an estimate for people; the limit must hold all the same."""
     exchange = await held()
     answered(exchange, "x" * 40)
-    usage = settled_usage(exchange)
+    usage = priced_usage(exchange)
     assert (usage.tokens, usage.estimated) == (Tokens(100, 10), True)
     assert usage.cost_nano == most(exchange) > 120
 
@@ -102,7 +102,7 @@ async def test_an_answer_nobody_counted_is_charged_what_it_can_have_been() -> No
 async def test_embeddings_that_nobody_counted_are_charged_what_was_held() -> None:
     exchange = await held(embedding(inputs=("text",)))
     exchange.usage = Usage(Tokens(1), estimated=True)
-    assert settled_usage(exchange).cost_nano == most(exchange) == 12
+    assert priced_usage(exchange).cost_nano == most(exchange) == 12
 
 
 # --- the attempt's end ------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ async def test_embeddings_that_nobody_counted_are_charged_what_was_held() -> Non
 async def test_an_attempt_that_is_not_billed_is_charged_nothing(error: Exception) -> None:
     """And has no tokens, not those of its prompt: they would be taken from the key's minute."""
     exchange = await held()
-    settle_attempt(exchange, error)
+    charge_attempt(exchange, error)
     assert (exchange.charge_nano, exchange.usage) == (0, None)
     exchange.attempt_ends(error)
     (owed,) = exchange.account.owed
@@ -123,7 +123,7 @@ async def test_an_attempt_that_is_not_billed_is_charged_nothing(error: Exception
 @pytest.mark.parametrize("error", [Broken("reset"), ClientGone("left"), asyncio.CancelledError(), KeyError("ours")])
 async def test_an_attempt_that_may_be_billed_is_charged_in_full(error: BaseException) -> None:
     exchange = await held(chat(max_tokens=100, input_bytes=400))
-    settle_attempt(exchange, error)
+    charge_attempt(exchange, error)
     assert exchange.charge_nano == most(exchange)
     exchange.attempt_ends(error)
     assert exchange.account.owed[0].nano == exchange.charge_nano and exchange.record().cost_nano == exchange.charge_nano
@@ -133,14 +133,14 @@ async def test_a_prompt_that_was_told_before_the_break_is_charged_as_told() -> N
     """An overloaded model that says so in the middle of a stream has read the prompt."""
     exchange = await held()
     exchange.prompt = Tokens(50)
-    settle_attempt(exchange, ServerFault("overloaded"))
+    charge_attempt(exchange, ServerFault("overloaded"))
     assert exchange.charge_nano is not None and 50 <= exchange.charge_nano < most(exchange) + 50
 
 
 @pytest.mark.parametrize("error", [None, Broken("reset")])
 def test_where_nothing_is_held_nothing_is_charged_for_nothing(error: Exception | None) -> None:
     exchange = begun()
-    settle_attempt(exchange, error)
+    charge_attempt(exchange, error)
     assert (exchange.charge_nano, exchange.usage) == (None, None)
 
 
@@ -149,5 +149,5 @@ def test_where_nothing_is_held_what_came_is_priced() -> None:
     assert exchange.noticing is not None
     exchange.noticing.see(Text("x" * 20))
     answered(exchange, "x" * 20)
-    settle_attempt(exchange, GeneratorExit())
+    charge_attempt(exchange, GeneratorExit())
     assert exchange.charge_nano == 110 and exchange.usage is not None and exchange.usage.estimated

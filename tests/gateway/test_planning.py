@@ -20,7 +20,7 @@ from app.core.verdict import Verdict
 from app.flags import Flags, is_in_share
 from app.gateway.conversations import Conversations
 from app.gateway.local_watch import LocalWatch
-from app.gateway.planning import Planned, Planning, decided, unit_of
+from app.gateway.planning import Planned, Planning
 from app.gateway.reading import Reading
 from app.gateway.recent import RecentScores
 from app.routing.correction import Counts
@@ -29,7 +29,7 @@ from app.routing.features import Asked
 from app.routing.registry import Registry
 from app.routing.rollouts import Running, assign
 from app.routing.signals import QUIET
-from tests.core.nouns import card, chat, embedding, paid, terms
+from tests.core.nouns import card, chat, paid, terms
 from tests.gateway.talks import CALL, LOOP, RESULT, SECOND_TURN, thought, user
 
 QWEN, BACKUP = card("gpu/qwen"), card("gpu/backup")
@@ -125,16 +125,6 @@ def test_what_the_flags_were_is_told() -> None:
     """Who asks why a request went elsewhere than its neighbour must find the flag that was only half on."""
     asked = Desk(flags=flagged(CLOUD_FALLBACK=0.0))().flags
     assert asked["MULTI_MODEL_ROUTER"] and asked["LOCAL_MODELS"] and not asked["CLOUD_FALLBACK"]
-
-
-def test_flags_are_decided_once_for_a_request_and_all_it_causes() -> None:
-    """A flag that is flipped while a request runs must not let it begin in one way and end in another."""
-    snapshots = [flagged(SESSIONS=0.0), flagged()]
-    request = chat("auto")
-    first = decided(lambda: snapshots.pop(0), request, ANONYMOUS)
-    child = replace(request, terms=replace(request.terms, parent_id="r", depth=1))
-    assert not first["SESSIONS"] and decided(lambda: snapshots.pop(0), child, ANONYMOUS) is first
-    assert decided(lambda: snapshots.pop(0), chat("auto"), ANONYMOUS)["SESSIONS"], "the next request is another"
 
 
 def test_a_plan_is_made_by_one_configuration() -> None:
@@ -235,13 +225,6 @@ def test_who_is_sick_is_asked_for_every_request() -> None:
 def test_errors_of_the_plan_are_the_clients() -> None:
     with pytest.raises(GatewayError, match="does not exist"):
         planned(chat("gpu/none"))
-
-
-def test_whom_shares_stick_to() -> None:
-    own = terms(request_id="r", session="s")
-    assert unit_of(chat(terms=own), Caller(key_id="k")) == "s"
-    assert unit_of(chat(terms=terms(request_id="r")), Caller(key_id="k")) == "k"
-    assert unit_of(embedding(terms=terms(request_id="r")), ANONYMOUS) == "r"
 
 
 # --- what is asked --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from app.core.record import Record
 from app.core.spending import Seats
 from app.core.tasks import TaskOwner
 from app.gateway.account import Account
-from app.gateway.charging import settle_attempt
+from app.gateway.charging import charge_attempt
 from app.gateway.exchange import Exchange
 from app.gateway.noticing import Noticing
 from app.gateway.settle import Settlement
@@ -147,7 +147,7 @@ async def test_a_usage_that_was_told_before_the_end_is_priced_too() -> None:
 
 def ended(exchange: Exchange, error: BaseException | None = None) -> Exchange:
     """Its attempt is over."""
-    settle_attempt(exchange, error)
+    charge_attempt(exchange, error)
     exchange.attempt_ends(error)
     return exchange
 
