@@ -56,12 +56,12 @@ def would(*decisions: Decision, **otherwise: Any) -> list[str]:
 
 
 def like_then(case: Case) -> Case:
-    """As far as a decision remembers it: without windows, load, chance, and shares that are aimed at."""
+    """As far as a decision remembers it: without windows, load, chance, chains, and shares that are aimed at."""
     cards: list[Card] = [replace(card, context_window=None) for card in case.registry.cards]
     return replace(
         case,
         registry=Registry(cards, {"word": "auto"}),
-        rules=replace(case.rules, threshold=None, degrade=False, emergency=False),
+        rules=replace(case.rules, threshold=None, degrade=False, emergency=False, chains={}),
         loads={},
         seen={},
     )
