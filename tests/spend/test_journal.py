@@ -117,7 +117,8 @@ async def test_who_lives_or_ended_in_peace_leaves_nothing_over(tmp_path: Path) -
     async with opened(tmp_path, seal_after=0.0) as third:
         assert third.left_over == []
         await eventually(lambda: len([*tmp_path.glob("*.gz")]) == 1)
-        assert [*entries(tmp_path)] == [step(SETTLED, amount=5)]
+        # For a moment both files are there, which harms nobody: a lease counts once.
+        await eventually(lambda: [*entries(tmp_path)] == [step(SETTLED, amount=5)])
 
 
 async def test_only_the_end_of_a_long_file_is_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
