@@ -26,7 +26,8 @@ from app.spend.watch import used_of
 from app.store import layout
 from app.store.broadcast import Broadcast
 from app.store.client import Store
-from app.store.ledger import HeldLease, LedgerStore
+from app.store.leases import HeldLease
+from app.store.ledger import LedgerStore
 
 TOPIC: Final = "budgets"
 TRIES: Final = 5

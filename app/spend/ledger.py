@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from app.core.clock import Clock
 from app.core.errors import BudgetStoreUnavailable, GatewayError, StoreUnavailable
@@ -22,12 +22,12 @@ from app.spend.journal import Journal
 from app.spend.outbox import Outbox
 from app.spend.remembered import Remembered
 from app.store import ledger as states
+from app.store.leases import HeldLease
 from app.store.ledger import (
     MOST_NANO,
     Admission,
     Admitted,
     Denied,
-    HeldLease,
     LedgerStore,
     Replayed,
     Settled,
@@ -50,6 +50,10 @@ EMPTIED: Final = (
 )
 AWAY: Final = "What may be spent cannot be asked now, so nothing is."
 
+TAKE_BACK, REPLAY, EXPIRE = "take back", "settle again", "settle as expired"
+"""What is done for one lease at a time, beside the requests."""
+
+T = TypeVar("T")
 CellsOf = Callable[[HeldLease, int], Sequence[CostCell]]
 
 log = logging.getLogger("tierway.spend")
@@ -99,6 +103,7 @@ class Ledger:
         self._agrees = True
         self._seats: dict[str, Seats] = {}
         self._doubtful: dict[str, tuple[Lease | None, Seats | None]] = {}
+        self._failing: set[tuple[str, str]] = set()
         self._renewed_at = clock.monotonic()
         self._wake = asyncio.Event()
 
@@ -237,7 +242,7 @@ class Ledger:
 
     async def tend(self, cells_of: CellsOf = no_cells) -> None:
         """All that is due now. What runs here is renewed before what is overdue is looked for: after a pause of this
-        process its own leases are both."""
+        process its own leases are both. Never raises."""
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self._agree,
             self._renew,
@@ -250,7 +255,7 @@ class Ledger:
                 await step()
             except StoreUnavailable:
                 return
-            except GatewayError:
+            except Exception:  # whatever it is: who ends here never settles the dead, nor what waits for the store
                 log.exception("the ledger could not do all that is due")
 
     async def _renew(self) -> None:
@@ -262,37 +267,61 @@ class Ledger:
     async def _release(self) -> None:
         """Takes back what may have been admitted unheard, or was charged as expired meanwhile: written down first."""
         doubtful = list(self._doubtful.items())
-        for _, (lease, _) in doubtful:
-            if lease is not None:
+        for id, (lease, _) in doubtful:
+            if lease is not None and (TAKE_BACK, id) not in self._failing:
                 self._journal.note(entry_of(SETTLED, lease, self._now_ms(), 0, states.RELEASED))
         if doubtful:
             await self._journal.flush()
         for id, (lease, seats) in doubtful:
-            if lease is not None:
-                await self._calls.settle(lease, 0, states.RELEASED)
-            await self._calls.hand_back((), seats)
-            del self._doubtful[id]
+            if await self._apart(TAKE_BACK, id, self._take_back(lease, seats)):
+                del self._doubtful[id]
+
+    async def _take_back(self, lease: Lease | None, seats: Seats | None) -> bool:
+        if lease is not None:
+            await self._calls.settle(lease, 0, states.RELEASED)
+        await self._calls.hand_back((), seats)
+        return True
 
     async def _replay(self) -> None:
         """Many at a time: of what a dead gateway left most is booked already, and what is not must not wait for it."""
-        pending = list(self._outbox.pending().values())[:MOST_REPLAYED]
+        waiting = sorted(self._outbox.pending().values(), key=lambda entry: (REPLAY, entry.lease) in self._failing)
+        pending = waiting[:MOST_REPLAYED]
         for start in range(0, len(pending), AT_ONCE):
-            if not all(await asyncio.gather(*map(self._book, pending[start : start + AT_ONCE]))):
+            some = pending[start : start + AT_ONCE]
+            if False in await asyncio.gather(*(self._apart(REPLAY, each.lease, self._book(each)) for each in some)):
                 return
 
     async def _expire(self, cells_of: CellsOf) -> None:
         """Written down first, as a settlement is; where a lease turns out to live, its settlement has the last word."""
         words = [self._overdue(due, cells_of) for due in await self._calls.expired(AT_ONCE)]
         for entry in words:
-            self._journal.note(entry)
+            if (EXPIRE, entry.lease) not in self._failing:
+                self._journal.note(entry)
         if words:
             await self._journal.flush()
         for entry in words:
-            lease, nano = entry.as_lease(), entry.amount_nano
-            said = await self._calls.settle(lease, nano, states.EXPIRED, entry.cells)
-            if isinstance(said, Settled) and said.applied:
-                log.warning("lease %s of request %s expired; %d nano-dollars charged", lease.id, lease.root_id, nano)
-                self._tell(lease, said)
+            await self._apart(EXPIRE, entry.lease, self._end(entry))
+
+    async def _end(self, entry: Entry) -> None:
+        lease, nano = entry.as_lease(), entry.amount_nano
+        said = await self._calls.settle(lease, nano, states.EXPIRED, entry.cells)
+        if isinstance(said, Settled) and said.applied:
+            log.warning("lease %s of request %s expired; %d nano-dollars charged", lease.id, lease.root_id, nano)
+            self._tell(lease, said)
+
+    async def _apart(self, what: str, id: str, work: Awaitable[T]) -> T | None:
+        """None where it failed. That is told once, and tried again; the others need not wait for it."""
+        try:
+            said = await work
+        except StoreUnavailable:
+            raise
+        except Exception:  # one that nobody can book must not keep the money of all the others
+            if (what, id) not in self._failing:
+                log.exception("the ledger cannot %s lease %s", what, id)
+                self._failing.add((what, id))
+            return None
+        self._failing.discard((what, id))
+        return said
 
     def _overdue(self, due: HeldLease, cells_of: CellsOf) -> Entry:
         nano = due.held_nano if self._on_crash == "full" else 0
@@ -307,12 +336,12 @@ class Ledger:
         said = await self._calls.settle(lease, entry.amount_nano, entry.final, entry.cells)
         if isinstance(said, WrongEpoch) and not self._adopt(said.epoch):
             return False
+        self.open_leases.pop(lease.id, None)
+        self._outbox.done(lease.id)
         if isinstance(said, Settled) and said.applied:
             if said.before == states.HELD and entry.amount_nano > said.held_nano:
                 self._over_reserved(entry.amount_nano - said.held_nano)
             self._tell(lease, said)
-        self.open_leases.pop(lease.id, None)
-        self._outbox.done(lease.id)
         return True
 
     async def _put_off(self, entry: Entry) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from app.core.errors import InternalError
 from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
 from app.store import layout
 from app.store.client import Store
+from app.store.leases import HeldLease, OpenLeases
 from app.store.link import Value
 from app.store.scripts import load
 
@@ -101,22 +102,6 @@ class NotDue(NamedTuple):
     """The lease was renewed before it could expire."""
 
 
-class HeldLease(NamedTuple):
-    """An open lease, as the store tells it to those who did not make it."""
-
-    id: str
-    root_id: str
-    model: str
-    held_nano: int
-    counters: tuple[Counter, ...]
-    note: bytes
-    since_ms: int
-    expires_ms: int
-
-    def lease(self, epoch: str) -> Lease:
-        return Lease(self.id, self.root_id, self.model, self.held_nano, self.counters, epoch)
-
-
 Admission = Admitted | Limited | NoSeat | Denied | WrongPeriod | WrongEpoch | Replayed
 Extension = Admitted | Denied | Replayed
 Settlement = Settled | NotDue | WrongEpoch
@@ -125,6 +110,7 @@ Settlement = Settled | NotDue | WrongEpoch
 class LedgerStore:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._leases = OpenLeases(store)
 
     @property
     def reachable(self) -> bool:
@@ -237,13 +223,11 @@ class LedgerStore:
 
     async def expired(self, most: int = 100) -> list[HeldLease]:
         """Leases that are due on the server's clock, to be settled as expired."""
-        seconds, micros = await self._store.call("TIME", again=True)
-        now_ms = int(seconds) * 1_000 + int(micros) // 1_000
-        return await self._open("ZRANGEBYSCORE", layout.LEASES, "-inf", now_ms, "WITHSCORES", "LIMIT", 0, most)
+        return await self._leases.due(most)
 
     async def held(self, most: int = 1_000) -> list[HeldLease]:
         """Every open lease, those that are due first coming first."""
-        return await self._open("ZRANGE", layout.LEASES, 0, most - 1, "WITHSCORES")
+        return await self._leases.all(most)
 
     async def used(self, counters: Sequence[Counter]) -> list[tuple[int, int]]:
         """What is (used, held) of each."""
@@ -251,16 +235,6 @@ class LedgerStore:
             *(self._store.call("HMGET", counter.key, "u", "h", again=True) for counter in counters)
         )
         return [(int(used or 0), int(held or 0)) for used, held in replies]
-
-    async def _open(self, *command: Value) -> list[HeldLease]:
-        found = await self._store.call(*command, again=True)
-        due = [(_text(found[i]), int(float(found[i + 1]))) for i in range(0, len(found), 2)]
-        rows = await asyncio.gather(
-            *(self._store.call("HMGET", _lease_key(id), *"sarmktn", again=True) for id, _ in due)
-        )
-        if gone := [id for (id, _), row in zip(due, rows, strict=True) if row[0] is None]:
-            await self._store.call("ZREM", layout.LEASES, *gone, again=True)  # their records outlived their time
-        return [lease for (id, at), row in zip(due, rows, strict=True) if (lease := _held(id, at, row)) is not None]
 
 
 # --- what a call says -------------------------------------------------------------------------------------------------
@@ -360,15 +334,3 @@ def _settlement(reply: Any) -> Settlement:
         case -1:
             return WrongEpoch(_text(reply[1]))
     raise ValueError(reply)
-
-
-def _held(id: str, expires_ms: int, row: Sequence[Any]) -> HeldLease | None:
-    """None for one that was settled between two looks."""
-    state, held, root, model, counters, since, note = row
-    if state != HELD.encode():
-        return None
-    return HeldLease(id, _text(root), _text(model), int(held), _counters(counters), note, int(since), expires_ms)
-
-
-def _counters(json: Iterable[Any]) -> tuple[Counter, ...]:
-    return tuple(Counter(*row) for row in orjson.loads(bytes(json)))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ from app.store import layout
 from app.store.address import Address
 from app.store.client import Store
 from app.store.folder import find_server
-from app.store.ledger import MOST_NANO, Admitted, Denied, HeldLease, LedgerStore, Limited, Replayed, Settled, Settlement
+from app.store.leases import HeldLease
+from app.store.ledger import MOST_NANO, Admitted, Denied, LedgerStore, Limited, Replayed, Settled, Settlement
 from tests.store.live import eventually, ok, puppet, until
 
 LEASE_MS = 60_000
@@ -507,6 +509,67 @@ async def test_a_step_that_fails_does_not_keep_the_others(one: Gateway, store: S
         await slow.ledger.admit(slow.lease())
         await store.call("SET", CHAIR.key, "what is no set")
         one.ledger._doubt(None, CHAIR)
+        await one.ledger.tend()
+        assert await one.used() == (40, 0)
+
+
+async def test_what_cannot_be_booked_keeps_nobody_else_from_it(one: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    """One broken entry in the outbox, of a dead gateway, say, and no settlement ever reached the store any more."""
+    for lease in (leases := [one.lease(f"l{number}", 10) for number in range(3)]):
+        await one.ledger.admit(lease)
+        await one.outbox.put(entry_of(SETTLED, lease, 1, 4))
+    broken = replace(leases[0], counters=(TOTAL._replace(starts_ms=[]),))  # type: ignore[arg-type]
+    await one.outbox.put(entry_of(SETTLED, broken, 1, 4))
+    for _ in range(3):
+        await one.ledger.tend()
+    assert list(one.outbox.pending()) == ["l0"] and await one.used() == (8, 10)
+    assert caplog.text.count("cannot settle again lease l0") == 1, "who reads that every second reads nothing else"
+    await one.outbox.put(entry_of(SETTLED, leases[0], 1, 4))
+    await one.ledger.tend()
+    assert not one.outbox.pending() and await one.used() == (12, 0)
+
+
+async def test_who_cannot_be_let_go_of_keeps_nobody_else_held(one: Gateway, store: Store) -> None:
+    await store.call("SET", CHAIR.key, "what is no set")
+    free = Seats(layout.key("seats", "other"), 1, "r2")
+    await one.calls.admit(one.lease(), (), free, lease_ms=LEASE_MS)
+    one.ledger._doubt(None, CHAIR)
+    one.ledger._doubt(one.lease("l0"), CHAIR)
+    one.ledger._doubt(one.lease(), free)
+    for _ in range(2):
+        await one.ledger.tend()
+    assert await one.used() == (0, 0) and await store.call("EXISTS", free.key) == 0
+    assert sorted(one.ledger._doubtful) == ["l0", "r1"]
+    assert (await one.written()).count(("S", "l0", 0)) == 1, "written down once, not every second"
+    await store.call("DEL", CHAIR.key)
+    await one.ledger.tend()
+    assert not one.ledger._doubtful
+
+
+async def test_the_dead_are_settled_beside_one_who_cannot_be(store: Store, tmp_path: Path) -> None:
+    """Their money may be spent by others."""
+    odd = Counter("odd", "global", "total", layout.key("spend", "odd"), None, 0, 0)
+    async with gateway(store, tmp_path, lease_ms=0) as slow:
+        await slow.ledger.admit(slow.lease("l1", 1, odd))
+        await slow.ledger.admit(slow.lease("l2"))
+        await store.call("SET", odd.key, "what is no counter")
+        await store.call("ZADD", layout.LEASES, 1, "l3")
+        await store.call("HSET", layout.key("lease", "l3"), "s", "held", "a", "5", "k", "[[1]]", "t", "1")
+        for _ in range(2):
+            await slow.ledger.tend()
+        assert await slow.used() == (40, 0)
+        assert (await slow.written()).count(("X", "l1", 1)) == 1
+
+
+async def test_nothing_ends_it(store: Store, tmp_path: Path) -> None:
+    """Nobody would notice: what is due is settled by nobody else, until the gateway is started again."""
+
+    class Cursed(LedgerStore):
+        async def renew(self, leases: Sequence[Lease], seats: Sequence[Seats], lease_ms: int) -> None:
+            raise RuntimeError("a fault of ours")
+
+    async with gateway(store, tmp_path, lease_ms=0, calls=Cursed(store)) as one:
+        await one.ledger.admit(one.lease())
         await one.ledger.tend()
         assert await one.used() == (40, 0)
 

@@ -10,12 +10,12 @@ from app.core.errors import InternalError, StoreUnavailable
 from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
 from app.store import layout
 from app.store.client import Store
+from app.store.leases import HeldLease
 from app.store.ledger import (
     KEPT_MS,
     MOST_NANO,
     Admitted,
     Denied,
-    HeldLease,
     LedgerStore,
     Limited,
     NoSeat,
