@@ -49,8 +49,8 @@ class Application:
         if scope["type"] == "lifespan":
             await self._lifespan(scope.get("state", {}), receive, send)
             return
-        assert self._gateways is not None, "a server starts the application before it sends requests"
-        living = self._gateways.current
+        living = None if self._gateways is None else self._gateways.current
+        assert living is not None, "a server starts the application before it sends requests"
         living.users += 1
         try:
             with self.stopping.request():
@@ -81,19 +81,20 @@ class Application:
         ground = await stack.enter_async_context(_grounded(self._settings, self.stopping, state))
         runtime, broadcast = ground.runtime, Broadcast(ground.store)
         gateways = self._gateways = Generations(
-            lambda settings, before: assembled(ground, settings, before), self._tasks, lambda one: one.busy()
+            lambda settings, before: assembled(ground, settings, before), log_error, lambda one: one.busy()
         )
+        stack.push_async_callback(gateways.aclose)
 
-        async def follow(settings: Settings) -> None:
-            await gateways.follow(settings)
+        async def follow(settings: Settings) -> Ready:
+            made = await gateways.follow(settings)
             runtime.switches.configure(settings.flags)
+            return made.ready
 
         reloading = Reloading(self._settings, self._read, runtime.versions, follow, ground.metrics.config_reload)
         ground.reload = lambda: reloading.reload_all("an operator said so")
         runtime.file = lambda: reloading.file
         await runtime.open()
-        await follow(await reloading.open())
-        stack.push_async_callback(gateways.aclose)
+        ready = await follow(await reloading.open())
         stack.push_async_callback(self._tasks.cancel)
         runtime.versions.follow(broadcast)
         ground.keys.follow(broadcast)
@@ -101,7 +102,7 @@ class Application:
         await stack.enter_async_context(broadcast.running())
         self._tasks.spawn(reloading.run(), "configuration file")
         self._reloading = reloading
-        self._announce(gateways.current.value.ready)
+        self._announce(ready)
 
 
 @contextlib.asynccontextmanager

@@ -12,87 +12,85 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeVar
 
-from app.core.tasks import TaskOwner
+from app.core.tasks import ErrorHandler, TaskOwner
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 0.05
+CLOSE_SECONDS: Final = 60.0
+"""How long all of them may take to close in the end, before they are cut."""
 
 
 class Living(Generic[T]):
-    """One gateway and how many requests it has. Whoever uses it counts itself, and away again."""
+    """One gateway and how many requests it has. Whoever uses it counts itself, and away again. `retired`: it gets no
+    new ones."""
 
     def __init__(self, value: T) -> None:
         self.value = value
         self.users = 0
+        self.retired = asyncio.Event()
 
 
 class Generations(Generic[S, T]):
     """`build(settings, before)` makes one; `before` is the one that is there, None for the first. `busy` says whether
     one has work to end that no request waits for."""
 
-    current: Living[T]
-
     def __init__(
         self,
         build: Callable[[S, T | None], AbstractAsyncContextManager[T]],
-        tasks: TaskOwner,
+        on_error: ErrorHandler,
         busy: Callable[[T], bool] = lambda value: False,
     ) -> None:
+        self.current: Living[T] | None = None
         self._build = build
-        self._tasks = tasks
+        self._lives = TaskOwner(on_error)
         self._busy = busy
-        self._over = asyncio.Event()
-        self._ends: set[asyncio.Task[None]] = set()
-        self._retire: asyncio.Event | None = None
+        self._over = False
 
     async def follow(self, settings: S) -> T:
-        """Builds one, which is the current one from then on. Raises what kept it from coming to life; then the one
-        before goes on."""
-        before, retire = getattr(self, "current", None), asyncio.Event()
-        born: asyncio.Future[Living[T]] = asyncio.get_running_loop().create_future()
-        life = self._tasks.spawn(self._live(settings, before, born, retire), "gateway")
-        self._ends.add(life)
-        life.add_done_callback(self._ends.discard)
-        self.current = await born
-        if self._retire is not None:
-            self._retire.set()
-        self._retire = retire
-        return self.current.value
+        """Builds one, which is the current one from the moment it is there. Raises what kept it from coming to life;
+        then the one before goes on. Whoever gives up waiting ends the building, unless it is done."""
+        born: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        life = self._lives.spawn(self._live(settings, born), "gateway")
+        try:
+            return await born
+        finally:
+            if born.cancelled():
+                life.cancel()
 
     async def aclose(self) -> None:
         """Closes all of them, whoever uses them."""
-        self._over.set()
-        if self._ends:
-            await asyncio.wait(set(self._ends))
+        self._over = True
+        if self.current is not None:
+            self.current.retired.set()
+        await self._lives.drain(CLOSE_SECONDS)
 
-    async def _live(
-        self, settings: S, before: Living[T] | None, born: asyncio.Future[Living[T]], retire: asyncio.Event
-    ) -> None:
+    async def _live(self, settings: S, born: asyncio.Future[T]) -> None:
+        before = self.current
         try:
             async with self._build(settings, None if before is None else before.value) as value:
-                living = Living(value)
-                if not born.cancelled():
-                    born.set_result(living)
-                    await self._wanted(living, retire)
-        except asyncio.CancelledError:
-            born.cancel()
-            raise
+                if not born.cancelled() and not self._over:
+                    living = self._succeeds(Living(value))  # nothing happens between a birth and this
+                    born.set_result(value)
+                    await self._wanted(living)
         except BaseException as error:  # whoever waits for it gets it; afterwards it is the task's own
-            if born.done():
+            if born.done() or isinstance(error, asyncio.CancelledError):
                 raise
             born.set_exception(error)
-
-    async def _wanted(self, living: Living[T], retire: asyncio.Event) -> None:
-        """Until another has followed and the last request is over, or all is."""
-        over = self._tasks.spawn(self._over.wait(), "end of all gateways")
-        retired = self._tasks.spawn(retire.wait(), "end of one gateway")
-        try:
-            await asyncio.wait((over, retired), return_when=asyncio.FIRST_COMPLETED)
-            # looked at now and then, so that requests need not pay for an event each
-            while (living.users or self._busy(living.value)) and not self._over.is_set():  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_SECONDS)
+            born.exception()  # looked at even when whoever waits has just gone, or asyncio reports it as lost
         finally:
-            over.cancel()
-            retired.cancel()
+            born.cancel()
+
+    def _succeeds(self, living: Living[T]) -> Living[T]:
+        if self.current is not None:
+            self.current.retired.set()
+        self.current = living
+        return living
+
+    async def _wanted(self, living: Living[T]) -> None:
+        """Until another has followed and the last request is over, or all is."""
+        await living.retired.wait()
+        # looked at now and then, so that requests need not pay for an event each
+        while (living.users or self._busy(living.value)) and not self._over:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
