@@ -233,6 +233,7 @@ def _parts(
             routing.fallback.max_attempts,
             emergency=routed.local_watch.trigger_after,
             seating=overload.seating,
+            pay=spending.admission.settle,
         ),
         Settlement(readers, tasks, log_error, spending.admission.leave),
         clock,

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from app.core.errors import Again, BadReply, GatewayError, Incomplete
 from app.core.plan import Candidate, Plan
+from app.gateway.account import Account
 from app.gateway.charging import charge_attempt
 from app.gateway.conclusion import Failures
 from app.gateway.exchange import Exchange
@@ -26,6 +27,7 @@ T = TypeVar("T")
 Open = Callable[[Candidate], AsyncGenerator[T, None]]
 Sleep = Callable[[float], Awaitable[None]]
 Emergency = Callable[[Plan, Failures], str | None]
+Pay = Callable[[Account], Awaitable[None]]
 
 MAX_ATTEMPTS: Final = 3
 STANDING: Final = Seating()
@@ -37,9 +39,13 @@ def _no_emergency(plan: Plan, failures: Failures) -> str | None:
     return None
 
 
+async def _owing_nothing(account: Account) -> None:
+    """Nobody holds anything."""
+
+
 class Attempts:
     """Shared by all requests: health of the upstreams and the budget for retries. `emergency` says what allows a plan's
-    reserve to be tried, after these failures; `seating` where there is a seat."""
+    reserve to be tried, after these failures; `seating` where there is a seat; `pay` settles what an attempt held."""
 
     def __init__(
         self,
@@ -48,7 +54,9 @@ class Attempts:
         sleep: Sleep = asyncio.sleep,
         emergency: Emergency = _no_emergency,
         seating: Seating = STANDING,
+        pay: Pay = _owing_nothing,
     ) -> None:
+        self._pay = pay
         self._seating = seating
         self._emergency = emergency
         self._health = health
@@ -75,6 +83,7 @@ class Attempts:
             raise exchange.failure
         if not exchange.attempts:
             self._budget.request()
+        await self._pay(exchange.account)  # of a walk before: nobody holds money while he waits
         turns = Turns(exchange.candidates, most, self._well, self._budget.take)
         while True:
             candidate = await turns.next(self._seating.before(enter, exchange))
@@ -112,6 +121,7 @@ class Attempts:
             wait = turns.wait(exchange.remaining())
             if wait is None:
                 raise turns.conclusion()
+            await self._pay(exchange.account)
             exchange.waits(wait)
             await self._sleep(wait)
             turns.reorder()

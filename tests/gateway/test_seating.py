@@ -11,10 +11,11 @@ import pytest
 
 from app.config.schema import Upstream
 from app.config.settings import UpstreamSettings
+from app.core.caller import ANONYMOUS
 from app.core.card import Card
 from app.core.clock import ManualClock
-from app.core.errors import BudgetExceeded, Busy, GatewayError, Overloaded, Shed
-from app.core.events import Fault, is_content
+from app.core.errors import Broken, BudgetExceeded, Busy, GatewayError, Overloaded, Refused, Shed
+from app.core.events import Fault, Text, is_content
 from app.core.plan import Candidate, Estimate, Plan
 from app.gateway.attempts import Attempts
 from app.gateway.planning import Planned
@@ -23,7 +24,8 @@ from app.upstreams.gate import Gate
 from app.upstreams.gates import Ceiling
 from app.upstreams.limit import Limit
 from tests.core.nouns import card, chat, paid, terms
-from tests.gateway.fakes import Script, Step, Told, exchange_of, good
+from tests.gateway.bank import A_NANO_A_TOKEN, Till
+from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
 
 A, B, C, D = card("one/a"), card("two/b"), paid("claude/c"), paid("other/d")
 
@@ -103,6 +105,57 @@ async def test_a_seat_is_taken_before_money_and_given_back_after() -> None:
     run.enter = enter  # type: ignore[method-assign]  # the rig's own fake
     assert await run.run() == "one/a"
     assert taken == [1] and one.taken == 0
+
+
+async def held_while_asleep(*scripts: list[Step], again: bool = False) -> list[int]:
+    """A request whose paid attempt failed stands in a full line for the next, and holds nothing; how many holds there
+    were whenever it waited before. `again`: it is in another walk by then."""
+    till, full = Till(100), gate()
+    assert full.enter()
+    run = rig(paid("claude/c", price=A_NANO_A_TOKEN), paid("other/d", price=A_NANO_A_TOKEN), other=full)
+    script, asleep = Script(*scripts), list[int]()
+
+    async def sleep(seconds: float) -> None:
+        asleep.append(len(till.bank.leases))
+
+    run.attempts = Attempts(run.health, sleep=sleep, seating=run.seating, pay=till.admission.settle)
+    request = chat(max_tokens=100)
+
+    async def enter(candidate: Candidate, at_last: bool) -> None:
+        await till.admission.enter(run.exchange.account, ANONYMOUS, request, candidate.card, at_last=at_last)
+
+    async def ask() -> None:
+        for _ in range(1 + again):
+            walk = run.attempts.walk(run.exchange, enter, lambda chosen: script.play(), is_content, Fault)
+            async with contextlib.aclosing(walk):
+                async for _ in walk:
+                    pass
+            run.exchange.continues("hel")
+
+    task = asyncio.get_running_loop().create_task(ask())
+    async with asyncio.timeout(10):
+        while not full.waiting:
+            await asyncio.sleep(0)
+    assert till.bank.holds and not till.bank.leases
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    await till.admission.leave(run.exchange.account, 0)
+    assert till.bank.is_at_rest and full.taken == 1
+    return asleep
+
+
+async def test_who_waits_in_the_next_line_holds_nothing_for_the_attempt_before() -> None:
+    """Else the money of those who wait keeps others from free seats."""
+    assert await held_while_asleep([Refused("no")]) == [0]
+
+
+async def test_who_waits_before_a_second_try_holds_nothing_either() -> None:
+    assert await held_while_asleep([Busy("503")], [Refused("no")]) == [0, 0]
+
+
+async def test_an_answer_that_is_gone_on_with_holds_nothing_for_what_broke() -> None:
+    assert await held_while_asleep([start(), Text("hel"), Broken("reset")], again=True) == []
 
 
 async def test_whom_money_keeps_out_has_no_seat() -> None:
