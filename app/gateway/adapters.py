@@ -34,7 +34,7 @@ def adapter(
     timeouts = settings.timeouts
     clocks = Clocks(timeouts.connect, timeouts.first_token, timeouts.idle, timeouts.total)
     keepalive = KEEPALIVE_SECONDS.get(settings.kind, 4.0)
-    transport = HttpTransport(connect_timeout=timeouts.connect, keepalive=keepalive, buffers=buffers, held=held)
+    transport = HttpTransport(keepalive=keepalive, buffers=buffers, held=held)
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     name, url, local = settings.name, settings.base_urls[0], settings.local
     match settings.kind:

@@ -104,7 +104,9 @@ def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clo
         yield replace(clocks, total=total, first_token=total if whole else clocks.first_token, deadline=deadline)
     except TimedOut as error:
         if error.phase == "total" and total < clocks.total:
-            raise OutOfTime(OUT_OF_TIME, phase="total") from error
+            late = OutOfTime(OUT_OF_TIME, phase="total")
+            late.billed = error.billed
+            raise late from error
         raise
 
 

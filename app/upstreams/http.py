@@ -1,7 +1,8 @@
 """HTTP towards upstreams: one method, and transport failures become core errors in this one place.
 
-Nothing is retried and no redirect is followed. The four clocks of an attempt are kept by one timer (`Alarm`) that
-costs an attribute write per event; time the consumer spends is not counted against the upstream.
+Nothing is retried and no redirect is followed. Of the four clocks of an attempt one is for connecting; from then on
+one timer (`Alarm`) keeps the other three and the request's deadline, at the cost of an attribute write per event. Time
+the consumer spends is not counted against the upstream.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ from app.upstreams.dial import Target, connect, target_of
 
 REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 ERROR_BYTES_MAX: Final = 64 * 1024
+OWN_WORK_SECONDS: Final = 0.05
+"""Pauses up to this are our own work between two reads, and not a consumer that is slow."""
+LEAST_WAIT_SECONDS: Final = 0.001
+TURN_SECONDS: Final = 0.005
+"""How long one body may keep the event loop busy before the others have their turn."""
+TIMEOUT_WORDS: Final[Mapping[str, str]] = {
+    "first_token": "The upstream sent no content in time.",
+    "idle": "The upstream stopped sending in the middle of its answer.",
+    "total": "The upstream took longer in all than it may.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +158,6 @@ class Alarm:
         return TimedOut(TIMEOUT_WORDS[phase], phase=phase)
 
 
-OWN_WORK_SECONDS: Final = 0.05
-"""Pauses up to this are our own work between two reads, and not a consumer that is slow."""
-LEAST_WAIT_SECONDS: Final = 0.001
-TURN_SECONDS: Final = 0.005
-"""How long one body may keep the event loop busy before the others have their turn."""
-TIMEOUT_WORDS: Final[Mapping[str, str]] = {
-    "first_token": "The upstream sent no content in time.",
-    "idle": "The upstream stopped sending in the middle of its answer.",
-    "total": "The upstream took longer in all than it may.",
-}
-
-
 class HttpTransport:
     """The transport over our own connections: those that are kept are used again, the last one first.
 
@@ -170,12 +169,10 @@ class HttpTransport:
     def __init__(
         self,
         *,
-        connect_timeout: float,
         keepalive: float = 4.0,
         buffers: Buffers | None = None,
         held: Callable[[int], None] = nobody_counts,
     ) -> None:
-        self._connect_timeout = connect_timeout
         self._keepalive = keepalive
         self._buffers = buffers or Buffers()
         self._make = functools.partial(Connection, self._buffers, held)
@@ -185,19 +182,25 @@ class HttpTransport:
     def send(self, call: Call, clocks: Clocks) -> HttpExchange:
         return HttpExchange(self, call, clocks)
 
-    async def taken(self, target: Target, *, streams: bool) -> Connection:
-        """A connection to there, kept or new."""
+    async def taken(self, target: Target, clocks: Clocks, *, streams: bool) -> Connection:
+        """A connection to there, kept or new. Raises `Refused` when the connect clock runs out, and `TimedOut` when
+        the attempt as a whole does before that: a caller in a hurry says nothing about the upstream."""
         idle = self._idle.get((*target.origin, streams))
         while idle:
             connection = idle.pop()
             if connection.usable:
                 return connection
+        left = min(clocks.total, clocks.deadline - time.monotonic())
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout(min(clocks.connect, left)):
                 size = self._buffers.receive_socket(secure=target.secure, streams=streams)
                 return await connect(target, size, self._make)
         except TimeoutError as error:
-            raise Refused("The upstream accepts no connection.") from error
+            if clocks.connect < left:
+                raise Refused("The upstream accepts no connection.") from error
+            fault = TimedOut(TIMEOUT_WORDS["total"], phase="total")
+            fault.billed = False  # nothing was sent
+            raise fault from error
 
     def given_back(self, target: Target, connection: Connection, *, streams: bool) -> None:
         if not connection.reusable:
@@ -241,7 +244,8 @@ class HttpExchange:
 
     async def __aenter__(self) -> Reply:
         started = time.monotonic()
-        connection = self._connection = await self._transport.taken(self._target, streams=self._call.streams)
+        taken = self._transport.taken(self._target, self._clocks, streams=self._call.streams)
+        connection = self._connection = await taken
         alarm = self._alarm = Alarm(connection, self._clocks, started)
         try:
             connection.send(_written(self._call, self._target))

@@ -134,7 +134,7 @@ async def test_fields_that_make_no_sense_do_no_harm(store: Store) -> None:
 
 
 async def test_what_an_operator_sees(store: Store) -> None:
-    transport = HttpTransport(connect_timeout=1.0, keepalive=1.0)
+    transport = HttpTransport(keepalive=1.0)
     pool = VllmUpstream(
         "pool",
         base_urls=("http://127.0.0.1:1", "http://127.0.0.1:2"),

@@ -225,7 +225,7 @@ async def test_requests_that_wait_over_there_count_as_load(houses: Any) -> None:
         api_key=None,
         local=True,
         clocks=Clocks(1, 1, 1, 1),
-        transport=HttpTransport(connect_timeout=1, keepalive=1),
+        transport=HttpTransport(keepalive=1),
     )
     house.gateway.upstreams = house.upstreams(vllm, house.gpu)
     vllm.pool.mark("http://127.0.0.1:1", queue_depth=5)

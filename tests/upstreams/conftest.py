@@ -9,6 +9,6 @@ from app.upstreams.http import HttpTransport, Transport
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    opened = HttpTransport(connect_timeout=1.0)
+    opened = HttpTransport()
     yield opened
     await opened.close()

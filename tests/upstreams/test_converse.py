@@ -218,6 +218,15 @@ async def test_the_requests_own_deadline_is_not_held_against_the_upstream(
     assert caught.value.blame is Blame.CALLER and caught.value.billed
 
 
+async def test_a_deadline_while_connecting_is_the_callers_too(transport: Transport) -> None:
+    """One refused connection opens the breaker of a model, for everybody; and what was not sent costs nothing."""
+    deadline = asyncio.get_running_loop().time() + SOON
+    async with server(says(then="hang"), read_head=False) as url:  # which never answers the handshake
+        with pytest.raises(OutOfTime) as caught:
+            await answered(transport, url.replace("http", "https"), asked(deadline=deadline))
+    assert caught.value.blame is Blame.CALLER and not caught.value.billed
+
+
 async def test_the_upstreams_own_total_is_held_against_it(transport: Transport) -> None:
     deadline = asyncio.get_running_loop().time() + 60
     async with server(says(STREAM_HEAD + b"start\nab\n", then="hang")) as url:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -130,25 +131,37 @@ def deaf() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-async def test_a_server_that_never_accepts_is_refused_after_the_connect_clock(deaf: str) -> None:
-    transport = HttpTransport(connect_timeout=SOON)
+async def test_a_server_that_never_accepts_is_refused_after_the_connect_clock(transport: Transport, deaf: str) -> None:
     with pytest.raises(Refused):
-        await fetched(transport, deaf)
-    await transport.close()
+        await fetched(transport, deaf, replace(CLOCKS, connect=SOON))
 
 
 async def test_a_name_that_is_never_resolved_is_refused_after_the_connect_clock(
-    monkeypatch: pytest.MonkeyPatch,
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: object, **__: object) -> list[object]:
         await asyncio.sleep(60)
         return []
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
-    transport = HttpTransport(connect_timeout=SOON)
     with pytest.raises(Refused):
-        await fetched(transport, "http://somewhere.test/")
-    await transport.close()
+        await fetched(transport, "http://somewhere.test/", replace(CLOCKS, connect=SOON))
+
+
+@pytest.mark.parametrize("which", ["total", "deadline"])
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_connecting_ends_with_the_attempt(transport: Transport, deaf: str, which: str, secure: bool) -> None:
+    """A caller's 300 ms must not become the 5 s that an upstream may take to accept, nor be held against it."""
+    until = time.monotonic() + SOON
+    clocks = replace(CLOCKS, connect=60.0, total=SOON if which == "total" else 60.0, deadline=math.inf)
+    clocks = replace(clocks, deadline=until) if which == "deadline" else clocks
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(30):
+        url = deaf
+        if secure:  # accepted at once; it is the handshake that nobody answers
+            url = (await stack.enter_async_context(server(says(then="hang"), read_head=False))).replace("http", "https")
+        with pytest.raises(TimedOut) as caught:
+            await fetched(transport, url, clocks)
+    assert caught.value.phase == "total" and not caught.value.billed, "nothing was sent"
 
 
 @pytest.mark.parametrize(
@@ -362,7 +375,7 @@ async def test_the_deadline_stands_though_the_consumer_is_slow(transport: Transp
 
 async def test_a_connection_that_was_idle_too_long_is_closed() -> None:
     """The server is about to close it too, and a request sent into that would be lost."""
-    transport, closed = HttpTransport(connect_timeout=1.0, keepalive=0.2), asyncio.Event()
+    transport, closed = HttpTransport(keepalive=0.2), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(JSON_HEAD + b"content-length: 2\r\n\r\n{}")
