@@ -70,8 +70,9 @@ class Admission:
     _process: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
 
     async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
-        """The request as this model may get it. Raises `RateLimited`, `BudgetExceeded`, `BudgetStoreUnavailable`.
-        `at_last`: nothing else is left to try, so a shorter answer is better than none."""
+        """The request as this model may get it; what an earlier attempt owes is paid first. Raises `RateLimited` (also
+        as `TooLargeForRate`), `BudgetExceeded`, `Unbounded`, `BudgetStoreUnavailable`. `at_last`: nothing else is left
+        to try, so a shorter answer is better than none."""
         await self.settle(account)  # what an earlier attempt holds may be what this one needs
         try:
             sent = await self._enter(account, caller, request, card, at_last)
@@ -88,7 +89,7 @@ class Admission:
             return request
         denied: Denied | None = None
         for _ in range(TRIES):
-            answer, hold = await self._ask(hold, rates, seats, caller, request)
+            answer, hold, seats = await self._ask(hold, rates, seats, caller, request)
             match answer:
                 case None:  # the store is away, and this needs none
                     return self._held(account, request, hold)
@@ -113,7 +114,7 @@ class Admission:
         raise exceeded(*denied)
 
     async def extend(self, account: Account) -> bool:
-        """Holds as much again for an answer that outgrew its hold, if that may be."""
+        """Holds another slice for an answer that outgrew its hold, if that may be."""
         hold = account.hold
         if hold is None:
             return True
@@ -138,16 +139,16 @@ class Admission:
                 self.calibration.learn(lease.model, bound.strict_prompt, bound.prompt_tokens, owed.billed)
 
     async def leave(self, account: Account, tokens_used: int) -> None:
-        """The request is over: pays, gives back its seat and the tokens it had asked for and did not use, and tells of
+        """The request is over: pays, gives back its seat and the tokens it had asked for and did not use; then tells of
         its refusal."""
-        if account.denied is not None:
-            self.denied(*account.denied)
         await self.settle(account)
         if (hold := account.hold) is not None and hold.lent:  # a fault of ours lost the end of the attempt
             await self.ledger.settle(hold.lease, hold.lease.held_nano, SETTLED)
         unused = limits.unused(account.rates, tokens_used)
         if unused or account.seats is not None:
             await self.ledger.hand_back(unused, account.seats)
+        if account.denied is not None:
+            self.denied(*account.denied)
 
     # --- what an attempt holds --------------------------------------------------------------------------------------
 
@@ -201,20 +202,21 @@ class Admission:
 
     async def _ask(
         self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, caller: Caller, request: Asked
-    ) -> tuple[Answer | None, Hold | None]:
-        """What the store says, None where it is away and this needs none; and what is held then."""
+    ) -> tuple[Answer | None, Hold | None, Seats | None]:
+        """What the store says, None where it is away and this needs none; what is held then, and the seat."""
         if hold is not None and hold.lent:
             try:
-                return await self.ledger.admit(hold.lease, rates, seats, _note(caller, request)), hold
+                return await self.ledger.admit(hold.lease, rates, seats, _note(caller, request)), hold, seats
             except BudgetStoreUnavailable:
                 if hold.guarded:
                     raise
-                # Under another name: what may have been admitted unheard is taken back under this one.
+                # Under other names: what may have been admitted unheard, the seat too, is taken back under these.
                 hold = hold._replace(lease=replace(hold.lease, id=self._name()), lent=False)
+                seats = limits.seats_of(caller, request.id) if seats is not None else None
         try:
-            return await self.ledger.admit(None, rates, seats), hold
+            return await self.ledger.admit(None, rates, seats), hold, seats
         except StoreUnavailable:
-            return None, hold
+            return None, hold, None
 
     def _held(self, account: Account, request: Asked, hold: Hold | None) -> Asked:
         """The request as it may be sent, now that this is held for it: with the limit that was reckoned with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from app.core.errors import BudgetExceeded, BudgetStoreUnavailable, RateLimited,
 from app.core.money import FREE, Tokens
 from app.core.record import Attempt
 from app.core.request import Request
-from app.core.spending import RateState
+from app.core.spending import Counter, RateState
 from app.gateway.account import Account, Asked
 from app.gateway.admission import SLICE_TOKENS, TRIES, Admission
 from app.spend.calibration import Calibration
@@ -327,6 +328,27 @@ async def test_without_the_guard_a_store_that_is_away_stops_nobody_and_learns_of
     assert RECORDED in till.bank.finals and list(till.bank.used.values()) == [60]
 
 
+async def test_without_the_guard_a_store_that_was_late_leaves_a_request_its_seat() -> None:
+    """What is taken back of a call that nobody heard the end of must not be the seat of the one that runs."""
+    till, account = Till(10), Account()
+    till.guard = False
+    two = replace(LIMITED, concurrency=2)
+    till.bank.away = till.bank.half = True
+    entering = asyncio.ensure_future(enter(till, account, caller=two))
+    async with asyncio.timeout(10):
+        while till.bank.calls < 2:
+            await asyncio.sleep(0)
+        till.bank.away = till.bank.half = False  # in time for the second call
+        await entering
+    assert account.seats is not None and len(till.bank.seats) == 2
+    await till.ledger.tend()
+    assert till.bank.seats == {account.seats.holder}
+    ends(account)
+    await till.admission.leave(account, 0)
+    await till.healed()
+    assert till.bank.is_at_rest
+
+
 async def test_without_the_guard_an_emptied_store_still_limits_how_often_a_key_asks() -> None:
     till = Till(10)
     till.guard, till.bank.book = False, ""
@@ -480,3 +502,18 @@ async def test_a_hold_whose_attempt_was_lost_is_charged() -> None:
     await enter(till, account)
     await till.admission.leave(account, 0)
     assert till.bank.is_at_rest and till.bank.charges == [100]
+
+
+async def test_who_is_told_of_a_refusal_and_fails_keeps_no_money_and_no_seat() -> None:
+    till, account = Till(100), Account()
+    await enter(till, account, caller=LIMITED)
+    ends(account, 60)
+    with pytest.raises(BudgetExceeded):
+        await enter(till, account, caller=LIMITED)
+
+    def fails(scope: str, counter: Counter | None) -> None:
+        raise RuntimeError("a fault of ours")
+
+    with pytest.raises(RuntimeError):
+        await replace(till.admission, denied=fails).leave(account, 60)
+    assert till.bank.is_at_rest and till.bank.charges == [60]
