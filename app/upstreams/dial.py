@@ -11,11 +11,13 @@ import contextlib
 import functools
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from app.core.errors import Refused
+from app.core.tasks import TaskOwner
 from app.upstreams.connection import Connection
 
 HEAD_START_SECONDS: Final = 0.25  # that one address gets before the next is tried beside it
@@ -96,14 +98,36 @@ def _interleaved(found: Sequence[Address]) -> list[Address]:
 
 
 async def _first_to_accept(addresses: Sequence[Address], receive_bytes: int) -> socket.socket:
-    """A socket connected to one of them: each gets a head start before the next is tried as well."""
-    if not addresses:
-        raise OSError("the name has no address")
-    for address in addresses[:-1]:
-        with contextlib.suppress(OSError):  # a timeout is one too
-            async with asyncio.timeout(HEAD_START_SECONDS):
-                return await _connected(address, receive_bytes)
-    return await _connected(addresses[-1], receive_bytes)
+    """A socket connected to one of them; no other stays open."""
+    accepted: list[socket.socket] = []
+    try:
+        await _race(addresses, receive_bytes, accepted)
+        return accepted.pop(0)
+    finally:
+        for late in accepted:
+            late.close()
+
+
+async def _race(addresses: Sequence[Address], receive_bytes: int, accepted: list[socket.socket]) -> None:
+    """Tries one address after the other side by side, until one is among the `accepted`: the next is tried once those
+    before it had their head start, or at once when one of them failed. Raises the last failure when all did."""
+    errors: list[BaseException] = [OSError("the name has no address")]
+    attempts = TaskOwner(lambda _, error: errors.append(error))
+
+    async def attempt(address: Address) -> None:
+        accepted.append(await _connected(address, receive_bytes))
+
+    left, trying = deque(addresses), set[asyncio.Task[None]]()
+    try:
+        while (left or trying) and not accepted:
+            if left:
+                trying.add(attempts.spawn(attempt(left.popleft()), "connect"))
+            head_start = HEAD_START_SECONDS if left else None
+            _, trying = await asyncio.wait(trying, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await attempts.cancel()
+    if not accepted:
+        raise errors[-1]
 
 
 async def _connected(address: Address, receive_bytes: int) -> socket.socket:
