@@ -22,6 +22,11 @@ BODILESS: Final = frozenset({204, 304})
 GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
+class _NotRead(Exception):
+    """Raised inside the parser's callbacks to stop it at what we do not read. The parser wraps it into an error of its
+    own, so that it reaches nobody but `data_received`, as a cause."""
+
+
 def nobody_counts(change: int) -> None:
     """What waits here shows nowhere."""
 
@@ -77,14 +82,14 @@ class Connection(asyncio.Protocol):
     async def more(self) -> bytes:
         """The next bytes of the body, none at its end. Raises the same."""
         while True:
+            if self._unpacker is not None and (piece := self._unpacker.rest()):
+                return piece
             if self._body:
                 piece = self._taken()
                 if self._unpacker is None:
                     return piece
                 if piece := self._unpacker.feed(piece):
                     return piece
-            elif self._unpacker is not None and (piece := self._unpacker.rest()):
-                return piece
             elif self._whole:
                 if self._unpacker is not None:
                     self._unpacker.end()
@@ -116,9 +121,13 @@ class Connection(asyncio.Protocol):
             self._resume()
         return piece
 
+    @property
+    def _waiting_bytes(self) -> int:
+        return self._body_bytes + (0 if self._unpacker is None else self._unpacker.packed_bytes)
+
     def _pause(self) -> None:
         if self._transport is not None:
-            self._paused_bytes = self._body_bytes
+            self._paused_bytes = self._waiting_bytes
             self._held(self._paused_bytes)
             self._transport.pause_reading()
 
@@ -164,13 +173,13 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UnicodeError) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(error)
             return
         if not self._head and self._head_bytes > HEAD_BYTES_MAX:
             self._fail(None)
             return
-        if self._body_bytes > self._most and not self._paused_bytes:
+        if not self._paused_bytes and self._waiting_bytes > self._most:
             self._pause()
         self._wake()
 
@@ -196,7 +205,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEAD_BYTES_MAX:
-            raise UnicodeError("the head is too large")
+            raise _NotRead("too many headers")
         key, said = name.decode("latin-1").lower(), value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {said}" if key in self.headers else said
 
@@ -225,28 +234,38 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._stream: Any = zlib.decompressobj(GZIP_OR_ZLIB)
+        self._full = False  # the last piece was, so that there may be more of it
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Unpacker | None:
-        """Raises `UnicodeError` for an encoding nobody asked for, which the parser's caller reads as a bad reply."""
+        """What reads a body with these headers; None where nothing is compressed."""
         match headers.get("content-encoding", "").strip().lower():
             case "" | "identity":
                 return None
             case "gzip" | "x-gzip" | "deflate":
                 return cls()
             case other:
-                raise UnicodeError(f"content-encoding {other[:40]!r}")
+                raise _NotRead(f"content-encoding {other[:40]!r}")
+
+    @property
+    def packed_bytes(self) -> int:
+        """What waits here to be unpacked."""
+        return len(self._stream.unconsumed_tail)
 
     def feed(self, data: bytes) -> bytes:
+        """The beginning of what this becomes; the `rest` must be asked for before more is fed."""
         try:
             piece: bytes = self._stream.decompress(data, UNPACKED_BYTES)
         except zlib.error as error:
             raise BadReply("The upstream's compressed reply is broken.") from error
+        if self._stream.unused_data:
+            raise BadReply("The upstream's compressed reply goes on beyond its end.")
+        self._full = len(piece) == UNPACKED_BYTES
         return piece
 
     def rest(self) -> bytes:
-        """What the last piece held beyond its first part."""
-        return self.feed(self._stream.unconsumed_tail) if self._stream.unconsumed_tail else b""
+        """What was fed holds beyond its parts so far: none when it is used up."""
+        return self.feed(self._stream.unconsumed_tail) if self._full else b""
 
     def end(self) -> None:
         if not self._stream.eof:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import itertools
+import random
 import weakref
 import zlib
 from collections.abc import Callable
@@ -231,10 +233,90 @@ async def test_what_was_compressed_unasked_is_read(pack: Any) -> None:
     assert b"".join(pieces) == body
 
 
+@given(st.data())
+def test_what_comes_while_a_reader_is_busy_unpacking_is_not_mixed_up(data: st.DataObject) -> None:
+    """A reader that awaits anything between two pieces lets the event loop feed the next bytes in."""
+    words = data.draw(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=20))
+    body = b"".join(word * data.draw(st.integers(1, 4_000)) for word in words)
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(body[: len(body) // 2]) + packer.flush(zlib.Z_SYNC_FLUSH)
+    packed += packer.compress(body[len(body) // 2 :]) + packer.flush()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(packed)), max_size=8)))
+    parts = [part for start, end in itertools.pairwise((0, *cuts, len(packed))) if (part := packed[start:end])]
+
+    async def read() -> bytes:
+        connection, _ = connected()
+        connection.data_received(HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed))
+        await connection.head()
+        connection.data_received(parts.pop(0))
+        found = b""
+        while parts or len(found) < len(body):
+            reading = asyncio.ensure_future(connection.more())
+            while not reading.done():
+                await asyncio.sleep(0)
+                if not reading.done() and parts and not connection._body:  # it waits for more
+                    connection.data_received(parts.pop(0))
+            found += reading.result()
+            if parts and data.draw(st.booleans()):
+                connection.data_received(parts.pop(0))
+        assert await connection.more() == b""
+        return found
+
+    assert asyncio.run(read()) == body
+
+
+async def test_what_waits_to_be_unpacked_stops_the_socket_too() -> None:
+    """A reader that is slow about a compressed answer must not make us hold all of it, packed or not."""
+    held: list[int] = []
+    body = random.Random(1).randbytes(8 * MOST)
+    packed = gzip.compress(body)
+    connection, socket = connected(held.append)
+    connection.data_received(HEAD + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed))
+    await connection.head()
+    rest, found = packed, b""
+    while len(found) < len(body):
+        while socket.reading and rest:
+            connection.data_received(rest[:1_000])
+            rest = rest[1_000:]
+        waits = len(packed) - len(rest) - len(found)  # it does not shrink, so what is unpacked was as long packed
+        assert waits <= 2 * MOST
+        reading = asyncio.ensure_future(connection.more())
+        while not reading.done():
+            await asyncio.sleep(0)
+            if socket.reading and rest:
+                connection.data_received(rest[:1_000])
+                rest = rest[1_000:]
+        found += reading.result()
+    assert await connection.more() == b"" and found == body
+    assert sum(held) == 0 and len(held) > 2
+
+
+async def test_a_flushed_piece_is_handed_out_whole_before_the_next_comes() -> None:
+    """A server that compresses a stream flushes after each event; none of it may wait for the one after."""
+    packer = zlib.compressobj(wbits=31)
+    for size in range(UNPACKED_BYTES, UNPACKED_BYTES + 300, 7):
+        packed = packer.compress(b"x" * size) + packer.flush(zlib.Z_SYNC_FLUSH)
+        connection, _ = connected()
+        connection.data_received(HEAD + b"content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n")
+        connection.data_received(b"%x\r\n%s\r\n" % (len(packed), packed))
+        await connection.head()
+        found = b""
+        async with asyncio.timeout(60):
+            while len(found) < size:
+                found += await connection.more()
+        assert found == b"x" * size
+        packer = zlib.compressobj(wbits=31)
+
+
 @pytest.mark.parametrize(
     ("encoding", "body", "fault"),
-    [(b"gzip", b"nope", BadReply), (b"br", b"nope", BadReply), (b"gzip", gzip.compress(b"hello")[:-9], Broken)],
-    ids=["no gzip", "brotli", "cut"],
+    [
+        (b"gzip", b"nope", BadReply),
+        (b"br", b"nope", BadReply),
+        (b"gzip", gzip.compress(b"hello")[:-9], Broken),
+        (b"gzip", gzip.compress(b"hello") + b"more", BadReply),
+    ],
+    ids=["no gzip", "brotli", "cut", "too long"],
 )
 async def test_a_body_nobody_can_unpack(encoding: bytes, body: bytes, fault: type[GatewayError]) -> None:
     connection, _ = connected()
