@@ -20,6 +20,7 @@ from app.api.admin import admin_router
 from app.api.app import fastapi_app, forget_endpoints
 from app.api.audit import audit_router
 from app.api.auth import Door
+from app.api.backpressure import CLIENTS, clients_of
 from app.api.baseline import baseline_router
 from app.api.budgets import budgets_router
 from app.api.chat import ChatEndpoint
@@ -31,9 +32,8 @@ from app.api.flags import flags_router
 from app.api.front import Front, TokenPath
 from app.api.health import health_router
 from app.api.idempotent import Idempotent
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.api.models import models_router
-from app.api.pressure import CLIENTS, clients_of
 from app.api.reload import reload_router
 from app.api.resumable import Resumable
 from app.api.rollouts import rollouts_router
@@ -182,11 +182,11 @@ async def assembled(ground: Ground, settings: Settings, before: Assembled | None
         await stack.enter_async_context(broadcast.running())
         _watch(ground, parts, discovery)
         streaming, makers = settings.streaming, TaskOwner(log_error)
-        pace = Pace(streaming.commit_after, streaming.ping, streaming.send_timeout)
-        resumable = Resumable(streams, parts.answers, chat, pace, makers, ground.stopping.request)
+        times = LineTimes(streaming.commit_after, streaming.ping, streaming.send_timeout)
+        resumable = Resumable(streams, parts.answers, chat, times, makers, ground.stopping.request)
         stack.push_async_callback(resumable.aclose)  # first of all: it needs all the rest
         routers = [*_routers(ground, parts, discovery), settings_router(parts.door, ground.runtime, tuning)]
-        routers.append(streams_router(parts.door, streams, pace))
+        routers.append(streams_router(parts.door, streams, times))
         front = _front(ground, settings, parts, routers, resumable)
         ready = Ready(settings, gateway.registry, discovery.found, simulated, not parts.door.open)
         yield Assembled(settings, front, ready, routed, discovery, lambda: len(makers) > 0)
@@ -317,7 +317,7 @@ def _front(
 
     paths = {
         "/v1/chat/completions": TokenPath(
-            ChatEndpoint(door, parts.answers, chat, limits, resumable.pace, metrics.streams_active.inc, resumable),
+            ChatEndpoint(door, parts.answers, chat, limits, resumable.times, metrics.streams_active.inc, resumable),
             chat.write_error,
             "chat",
         ),

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from app.api.auth import Door
 from app.api.inbound import Inbound
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.api.reply import reply
 from app.api.resumable import Resumable
 from app.api.terms import read_terms
+from app.core.request import Request
 from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec, Limits
 
@@ -24,7 +25,7 @@ class ChatEndpoint:
     gateway: Answers
     codec: ClientCodec
     limits: Limits
-    pace: Pace
+    times: LineTimes
     streams_active: Callable[[int], None]
     resumable: Resumable | None = None
 
@@ -33,9 +34,13 @@ class ChatEndpoint:
         terms = read_terms(inbound, caller)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True
-        self.streams_active(request.stream)
+        self._counts(request, 1)
         try:
-            if self.resumable is None or not await self.resumable.answers(inbound, caller, request):
-                await reply(inbound, caller, request, self.gateway, self.codec, self.pace)
+            if self.resumable is None or not await self.resumable.answer_if_asked(inbound, caller, request):
+                await reply(inbound, caller, request, self.gateway, self.codec, self.times)
         finally:
-            self.streams_active(-request.stream)
+            self._counts(request, -1)
+
+    def _counts(self, request: Request, change: int) -> None:
+        if request.stream:
+            self.streams_active(change)

@@ -1,7 +1,7 @@
 """What uvicorn does not do by itself: bounds on headers, and on connections that are opened or half sent and then left;
 and a body also for a request that offers another protocol.
 
-Also tells `pressure` when a client does not keep up, and offers to cut a connection that takes nothing (the ASGI
+Also tells `backpressure` when a client does not keep up, and offers to cut a connection that takes nothing (the ASGI
 extension `tierway.abort`).
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Final
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.api.backpressure import CLIENTS, USUAL, Backpressure
 from app.api.inbound import ABORT, WAITING
-from app.api.pressure import CLIENTS, USUAL, Pressure
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
 
@@ -43,16 +43,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._offered = False
         self._refused = False
         self._running: RequestResponseCycle | None = None
-        self._pressure: Pressure
+        self._backpressure: Backpressure
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        self._pressure = Pressure(transport, self.app_state.get(CLIENTS, USUAL))
+        self._backpressure = Backpressure(transport, self.app_state.get(CLIENTS, USUAL))
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._pressure.ends()
+        self._backpressure.ends()
         super().connection_lost(exc)
         if self._running is not None and not self._running.response_complete:  # uvicorn tells the newest request only
             self._running.disconnected = True
@@ -60,11 +60,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._pressure.begins()
+        self._backpressure.begins()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._pressure.ends()
+        self._backpressure.ends()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing() or self._refused:
@@ -125,7 +125,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._stop_timer()
         self._in_head = False
-        extensions: dict[Any, Any] = {ABORT: self.transport.abort, WAITING: self._pressure.waiting}
+        extensions: dict[Any, Any] = {ABORT: self.transport.abort, WAITING: self._backpressure.waiting}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
 

@@ -7,11 +7,15 @@ dropped. What is written is others' business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from app.api.errors import shown
 from app.api.inbound import Headers, Inbound
-from app.core.errors import ClientGone
+from app.core.errors import ClientGone, GatewayError
+from app.core.tasks import Watched
 
 STREAM_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -24,7 +28,7 @@ LOOKS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class LineTimes:
     """Seconds: until headers go out without content, between keep-alives, for one write to be taken."""
 
     commit_after: float = 15.0
@@ -37,9 +41,9 @@ class Line:
 
     ping = PING
 
-    def __init__(self, inbound: Inbound, pace: Pace) -> None:
+    def __init__(self, inbound: Inbound, times: LineTimes) -> None:
         self._inbound = inbound
-        self._pace = pace
+        self._times = times
         self._time = asyncio.get_running_loop().time
         self._last = inbound.started
         self._writing = False
@@ -68,20 +72,20 @@ class Line:
     async def last(self, data: bytes) -> None:
         """`end` for when nobody watches the client any more: without waiting for one that takes nothing."""
         try:
-            async with asyncio.timeout(self._pace.send_timeout):
+            async with asyncio.timeout(self._times.send_timeout):
                 await self.end(data)
         except TimeoutError:
             self._inbound.abort()
 
     def wake(self) -> float:
         """When to call `tick` next, in loop seconds: a write that begins meanwhile must not be looked at too late."""
-        return min(self._due(), self._time() + self._pace.send_timeout / LOOKS)
+        return min(self._due(), self._time() + self._times.send_timeout / LOOKS)
 
     def _due(self) -> float:
-        pace = self._pace
+        times = self._times
         if self._writing:
-            return self._last + pace.send_timeout
-        return self._last + (pace.ping if self._inbound.answered else pace.commit_after)
+            return self._last + times.send_timeout
+        return self._last + (times.ping if self._inbound.answered else times.commit_after)
 
     def _look(self) -> None:
         """A client that takes anything is slow, and not gone: a write may need many of its readings."""
@@ -99,7 +103,7 @@ class Line:
         if self._writing:
             raise ClientGone("The client takes nothing of its answer.")
         try:
-            async with asyncio.timeout(self._pace.send_timeout):
+            async with asyncio.timeout(self._times.send_timeout):
                 await self.open([(b"x-request-id", self._inbound.request_id.encode())])
                 await self.write(self.ping)
         except TimeoutError:
@@ -115,3 +119,20 @@ async def keep(inbound: Inbound, line: Line) -> None:
                 return
         except TimeoutError:
             await line.tick()
+
+
+@contextlib.asynccontextmanager
+async def ended(inbound: Inbound, line: Line, last: Callable[[GatewayError], bytes]) -> AsyncIterator[None]:
+    """Around a stream: once its head has gone out, the line itself must say how it `last` ended. A client that takes
+    nothing is dropped; of one that has left there is nobody to tell."""
+    try:
+        yield
+    except ClientGone:
+        inbound.abort()
+        await asyncio.sleep(0)  # in which the server learns of it, or it would log an answer without an end
+    except Watched:
+        pass
+    except (Exception, asyncio.CancelledError) as error:  # whatever it was: raised again
+        if inbound.answered:
+            await line.last(last(shown(error, inbound.request_id)))
+        raise

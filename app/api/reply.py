@@ -6,16 +6,13 @@ queue: `send` blocking is the back-pressure.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from app.api.errors import shown
 from app.api.headers import reply_headers, whole_headers
 from app.api.inbound import Inbound
-from app.api.line import Line, Pace, keep
+from app.api.line import Line, LineTimes, ended, keep
 from app.core.caller import Caller
-from app.core.errors import ClientGone
 from app.core.events import Fault, Fold, Start, Text
 from app.core.request import Request
 from app.core.tasks import Watched, cancel_if
@@ -24,12 +21,12 @@ from app.wire.codec import ClientCodec
 
 
 async def reply(
-    inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec, pace: Pace
+    inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec, times: LineTimes
 ) -> None:
     """Answers in the way the request asks for. Raises a `GatewayError` while a status can still be sent."""
     with contextlib.suppress(Watched):  # the client left: the answer is closed, and there is nobody to tell
         if request.stream:
-            await _stream(inbound, caller, request, gateway, codec, pace)
+            await _stream(inbound, caller, request, gateway, codec, times)
         else:
             await _whole(inbound, caller, request, gateway, codec)
 
@@ -49,32 +46,23 @@ async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: An
 
 
 async def _stream(
-    inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec, pace: Pace
+    inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec, times: LineTimes
 ) -> None:
-    line, writer = Line(inbound, pace), codec.writer(request)
-    try:
-        async with (
-            cancel_if(keep(inbound, line), "client"),
-            contextlib.aclosing(gateway.answer(caller, request)) as events,
-        ):
-            async for event in events:
-                if type(event) is Start:
-                    await line.open(reply_headers(inbound, event.served, _ignored(event, request)))
-                data = writer.write(event)
-                if type(event) is Text and event.more:
-                    line.hold(data)
-                elif data:
-                    await line.write(data)
-            await line.end(writer.end())
-    except ClientGone:
-        inbound.abort()
-        await asyncio.sleep(0)  # in which the server learns of it, or it would log an answer without an end
-    except Watched:
-        raise
-    except (Exception, asyncio.CancelledError) as error:  # after the head, the stream itself must say how it ended
-        if inbound.answered:
-            await line.last(writer.write(Fault(shown(error, inbound.request_id))))
-        raise
+    line, writer = Line(inbound, times), codec.writer(request)
+    async with (
+        ended(inbound, line, lambda error: writer.write(Fault(error))),
+        cancel_if(keep(inbound, line), "client"),
+        contextlib.aclosing(gateway.answer(caller, request)) as events,
+    ):
+        async for event in events:
+            if type(event) is Start:
+                await line.open(reply_headers(inbound, event.served, _ignored(event, request)))
+            data = writer.write(event)
+            if type(event) is Text and event.more:
+                line.hold(data)
+            elif data:
+                await line.write(data)
+        await line.end(writer.end())
 
 
 def _ignored(start: Start, request: Request) -> Sequence[str]:

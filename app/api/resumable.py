@@ -20,10 +20,10 @@ from starlette.responses import Response
 from app.api.errors import shown
 from app.api.headers import reply_headers
 from app.api.inbound import Headers, Inbound, Receive, Scope, Send
-from app.api.line import Line, Pace, keep
+from app.api.line import Line, LineTimes, ended, keep
 from app.api.terms import RESUMABLE
 from app.core.caller import Caller
-from app.core.errors import ClientGone, GatewayError, StreamOrphaned
+from app.core.errors import GatewayError, StreamOrphaned
 from app.core.events import Fault, Start
 from app.core.request import Request
 from app.core.tasks import TaskOwner, Watched, cancel_if
@@ -41,8 +41,8 @@ class StreamLine(Line):
 
     ping = b": ping\n"
 
-    def __init__(self, inbound: Inbound, pace: Pace, stream_id: str) -> None:
-        super().__init__(inbound, pace)
+    def __init__(self, inbound: Inbound, times: LineTimes, stream_id: str) -> None:
+        super().__init__(inbound, times)
         self._stream_id = stream_id.encode()
 
     async def open(self, headers: Headers) -> None:
@@ -58,18 +58,18 @@ class Resumable:
         streams: Streams,
         gateway: Answers,
         codec: ClientCodec,
-        pace: Pace,
+        times: LineTimes,
         tasks: TaskOwner,
         under_way: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._streams = streams
         self._gateway = gateway
         self._codec = codec
-        self.pace = pace
+        self.times = times
         self._tasks = tasks
         self._under_way = under_way
 
-    async def answers(self, inbound: Inbound, caller: Caller, request: Request) -> bool:
+    async def answer_if_asked(self, inbound: Inbound, caller: Caller, request: Request) -> bool:
         """Whether it was such a request; then it is answered. Raises a `GatewayError` while a status can be sent."""
         live = await self._streams.open(caller, request)
         if live is None:
@@ -83,7 +83,7 @@ class Resumable:
         with live.attended():
             self._tasks.spawn(self._made(live, caller, request), live.id)
             try:
-                await pass_on(inbound, StreamLine(inbound, self.pace, live.id), head, self._streams.read(live))
+                await pass_on(inbound, StreamLine(inbound, self.times, live.id), head, self._streams.read(live))
             finally:
                 if not inbound.answered:
                     live.abandon()
@@ -126,11 +126,11 @@ class Resumable:
 class Resumed(Response):
     """What is left of a stream, for a client that came back."""
 
-    def __init__(self, stream_id: str, events: AsyncGenerator[bytes, None], pace: Pace) -> None:
+    def __init__(self, stream_id: str, events: AsyncGenerator[bytes, None], times: LineTimes) -> None:
         super().__init__()
         self._stream_id = stream_id
         self._events = events
-        self._pace = pace
+        self._times = times
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbound = Inbound.of(scope, receive, send)
@@ -139,26 +139,20 @@ class Resumed(Response):
             return [(b"x-request-id", inbound.request_id.encode())]
 
         with contextlib.suppress(GatewayError, asyncio.CancelledError):  # the client was told in its stream
-            await pass_on(inbound, StreamLine(inbound, self._pace, self._stream_id), head, self._events)
+            await pass_on(inbound, StreamLine(inbound, self._times, self._stream_id), head, self._events)
 
 
 async def pass_on(inbound: Inbound, line: Line, head: Head, events: AsyncGenerator[bytes, None]) -> None:
     """Sends events as they come, to their end or until the client has left."""
-    try:
-        async with contextlib.aclosing(events), cancel_if(keep(inbound, line), "client"):
-            await line.open(await head())
-            async for data in events:
-                await line.write(data)
-            await line.end(b"")
-    except ClientGone:
-        inbound.abort()
-        await asyncio.sleep(0)  # in which the server learns of it, or it would log an answer without an end
-    except Watched:  # there is nobody to tell
-        pass
-    except (Exception, asyncio.CancelledError) as error:  # after the head, the line itself must say how it ended
-        if inbound.answered:
-            await line.last(b"data: " + write_error(shown(error, inbound.request_id)) + b"\n\n")
-        raise
+    async with (
+        ended(inbound, line, lambda error: b"data: " + write_error(error) + b"\n\n"),
+        contextlib.aclosing(events),
+        cancel_if(keep(inbound, line), "client"),
+    ):
+        await line.open(await head())
+        async for data in events:
+            await line.write(data)
+        await line.end(b"")
 
 
 def _heeded(request: Request) -> Request:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request, Response
 from app.api.auth import Door
 from app.api.errors import error_headers
 from app.api.inbound import Inbound
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.api.resumable import STREAM_ID, Resumed
 from app.core.errors import InvalidValue, StreamExpired
 from app.core.money import usd
@@ -21,7 +21,7 @@ DIGITS_MAX: Final = 15
 TOKENS: Final = ("prompt_tokens", "completion_tokens")
 
 
-def streams_router(door: Door, streams: Streams, pace: Pace) -> APIRouter:
+def streams_router(door: Door, streams: Streams, times: LineTimes) -> APIRouter:
     """Whoever asks for another's stream is told the same as for one that never was."""
     router = APIRouter(prefix="/v1", tags=["chat"])
 
@@ -48,7 +48,7 @@ def streams_router(door: Door, streams: Streams, pace: Pace) -> APIRouter:
             events = await streams.find(caller, stream_id, number)
         except StreamExpired as error:
             return _gone(request, stream_id, error)
-        return Resumed(stream_id, events, pace)
+        return Resumed(stream_id, events, times)
 
     return router
 

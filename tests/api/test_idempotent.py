@@ -13,7 +13,7 @@ from app.api.chat import ChatEndpoint
 from app.api.embeddings import EmbeddingsEndpoint
 from app.api.front import Front, TokenPath
 from app.api.idempotent import Idempotent
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.core.caller import Caller
 from app.core.errors import Incomplete, StoreUnavailable
 from app.core.events import Fault, Finish, Text
@@ -35,7 +35,7 @@ RING = Ring(
 def front(answers: Idempotency, gateway: Scripted, ring: Ring | None = None) -> Front:
     entrance = door(ring)
     endpoints: dict[str, Any] = {
-        "/v1/chat/completions": ChatEndpoint(entrance, gateway.gateway, chat, Limits(), Pace(), lambda _: None),
+        "/v1/chat/completions": ChatEndpoint(entrance, gateway.gateway, chat, Limits(), LineTimes(), lambda _: None),
         "/v1/embeddings": EmbeddingsEndpoint(entrance, gateway.gateway, Limits()),
     }
     return Front(

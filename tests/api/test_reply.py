@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.api.reply import reply
 from app.core.caller import ANONYMOUS
 from app.core.errors import Broken, UpstreamFailed
@@ -18,11 +18,11 @@ from app.core.events import Fault, Finish, Text
 from app.wire import chat
 from tests.api.wire import Scripted, Wire, begin, beside, request, soon, usage, whole_answer
 
-NEVER = Pace(60, 60, 60)
+NEVER = LineTimes(60, 60, 60)
 
 
-async def ask(gateway: Scripted, wire: Wire, pace: Pace = NEVER, **how: Any) -> None:
-    await reply(wire.inbound(), ANONYMOUS, request(**how), gateway.gateway, chat, pace)
+async def ask(gateway: Scripted, wire: Wire, times: LineTimes = NEVER, **how: Any) -> None:
+    await reply(wire.inbound(), ANONYMOUS, request(**how), gateway.gateway, chat, times)
 
 
 def events(wire: Wire) -> list[Any]:
@@ -110,7 +110,7 @@ async def test_each_piece_is_sent_when_it_comes() -> None:
 async def test_a_long_silence_is_filled() -> None:
     """Proxies cut what is silent; the answer that then comes is complete."""
     wire, go = Wire(headers={"x-request-id": "mine"}), asyncio.Event()
-    async with beside(ask(Scripted(go, *whole_answer()), wire, Pace(0.02, 0.01, 60))) as task:
+    async with beside(ask(Scripted(go, *whole_answer()), wire, LineTimes(0.02, 0.01, 60))) as task:
         await soon(lambda: wire.body.count(b": ping\n\n") >= 3)
         assert wire.status == 200 and wire.headers["x-request-id"] == "mine"
         assert "x-tierway-model" not in wire.headers, "nobody can know yet"
@@ -123,7 +123,7 @@ async def test_a_long_silence_is_filled() -> None:
 async def test_a_silence_between_pieces_is_filled() -> None:
     wire, go = Wire(), asyncio.Event()
     script = (begin(), Text("Hello"), go, Text(" there"), Finish("stop"), usage())
-    async with beside(ask(Scripted(*script), wire, Pace(60, 0.01, 60))) as task:
+    async with beside(ask(Scripted(*script), wire, LineTimes(60, 0.01, 60))) as task:
         await soon(lambda: b": ping\n\n" in wire.body)
         go.set()
         await task
@@ -133,13 +133,13 @@ async def test_a_silence_between_pieces_is_filled() -> None:
 async def test_a_stream_that_is_never_silent_is_not_pinged() -> None:
     steps = [each for _ in range(20) for each in (Text("x"), 0.005)]
     wire = Wire()
-    await ask(Scripted(begin(), *steps, Finish("stop"), usage()), wire, Pace(0.5, 0.5, 60))
+    await ask(Scripted(begin(), *steps, Finish("stop"), usage()), wire, LineTimes(0.5, 0.5, 60))
     assert b"ping" not in wire.body
 
 
 async def test_a_whole_answer_is_never_pinged() -> None:
     wire = Wire()
-    await ask(Scripted(0.05, *whole_answer()), wire, Pace(0.01, 0.01, 60), stream=False)
+    await ask(Scripted(0.05, *whole_answer()), wire, LineTimes(0.01, 0.01, 60), stream=False)
     assert b"ping" not in wire.body and wire.json
 
 
@@ -173,7 +173,7 @@ async def test_a_failure_after_the_head_is_an_error_event() -> None:
     """The pings had sent a 200 already."""
     wire = Wire()
     with pytest.raises(UpstreamFailed):
-        await ask(Scripted(0.05, UpstreamFailed("All failed.")), wire, Pace(0.01, 60, 60))
+        await ask(Scripted(0.05, UpstreamFailed("All failed.")), wire, LineTimes(0.01, 60, 60))
     assert wire.status == 200 and wire.complete
     assert [each["error"]["code"] for each in events(wire)] == ["upstream_failed"]
 
@@ -201,7 +201,7 @@ async def test_a_stream_cut_by_the_servers_end_says_so() -> None:
 async def test_the_last_word_does_not_wait_for_a_client_that_takes_nothing() -> None:
     wire, go = Wire(), asyncio.Event()
     gateway = Scripted(begin(), Text("Hello"), go, RuntimeError("a mistake"))
-    async with beside(ask(gateway, wire, Pace(60, 60, 0.05))) as task:
+    async with beside(ask(gateway, wire, LineTimes(60, 60, 0.05))) as task:
         await gateway.waiting.wait()
         wire.takes.clear()
         go.set()
@@ -241,7 +241,7 @@ async def test_a_client_that_leaves_while_it_takes_nothing_ends_the_answer() -> 
 
 async def test_a_client_that_leaves_between_pings_ends_the_answer() -> None:
     wire, gateway = Wire(), Scripted(asyncio.Event())
-    async with beside(ask(gateway, wire, Pace(0.01, 0.01, 60))) as task:
+    async with beside(ask(gateway, wire, LineTimes(0.01, 0.01, 60))) as task:
         await soon(lambda: b"ping" in wire.body)
         wire.leave()
         await soon(task.done)
@@ -252,7 +252,7 @@ async def test_a_client_that_takes_nothing_is_dropped() -> None:
     """Else a few sleeping clients hold the places of an upstream for ever."""
     wire, gateway = Wire(), Scripted(*whole_answer())
     wire.takes.clear()
-    async with beside(ask(gateway, wire, Pace(0.01, 0.01, 0.05))) as task:
+    async with beside(ask(gateway, wire, LineTimes(0.01, 0.01, 0.05))) as task:
         await soon(task.done)
         assert task.exception() is None and wire.aborted and gateway.over == 1
 
@@ -260,7 +260,7 @@ async def test_a_client_that_takes_nothing_is_dropped() -> None:
 async def test_a_client_that_stops_taking_in_the_middle_is_dropped() -> None:
     wire = Wire()
     gateway = Scripted(begin(), Text("Hello"), 0.02, Text(" there"), Finish("stop"), usage())
-    async with beside(ask(gateway, wire, Pace(60, 60, 0.05))) as task:
+    async with beside(ask(gateway, wire, LineTimes(60, 60, 0.05))) as task:
         await gateway.waiting.wait()
         wire.takes.clear()
         await soon(task.done)
@@ -270,7 +270,7 @@ async def test_a_client_that_stops_taking_in_the_middle_is_dropped() -> None:
 async def test_a_client_that_does_not_even_take_a_ping_is_dropped() -> None:
     """The upstream is silent and the line is full: nobody else would notice."""
     wire, gateway = Wire(), Scripted(begin(), Text("Hello"), asyncio.Event())
-    async with beside(ask(gateway, wire, Pace(60, 0.02, 0.05))) as task:
+    async with beside(ask(gateway, wire, LineTimes(60, 0.02, 0.05))) as task:
         await gateway.waiting.wait()
         wire.takes.clear()
         await soon(task.done)
@@ -280,7 +280,7 @@ async def test_a_client_that_does_not_even_take_a_ping_is_dropped() -> None:
 async def test_a_client_that_is_slow_is_waited_for() -> None:
     wire, gateway = Wire(), Scripted(*whole_answer())
     wire.takes.clear()
-    async with beside(ask(gateway, wire, Pace(60, 60, 0.2))) as task:
+    async with beside(ask(gateway, wire, LineTimes(60, 60, 0.2))) as task:
         await asyncio.sleep(0.05)
         wire.takes.set()
         await task

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.api.resumable import Resumable, Resumed
 from app.config.settings import Settings
 from app.core.caller import ANONYMOUS
@@ -25,26 +25,26 @@ from app.store.streams import StreamStore
 from app.wire import chat
 from tests.api.wire import Scripted, Wire, begin, beside, request, soon, whole_answer
 
-NEVER = Pace(60, 60, 60)
+NEVER = LineTimes(60, 60, 60)
 FLAGS = Flags.start(Settings().flags)
 
 
 class Site:
     """A gateway that answers by script, with the streams of a store."""
 
-    def __init__(self, store: Store, *steps: Any, pace: Pace = NEVER, orphan_seconds: float = 60.0) -> None:
+    def __init__(self, store: Store, *steps: Any, times: LineTimes = NEVER, orphan_seconds: float = 60.0) -> None:
         self.faults: list[BaseException] = []
         self.tasks = TaskOwner(lambda name, error: self.faults.append(error))
         self.gateway = Scripted(*steps)
         self.streams = Streams(StreamStore(store), lambda: FLAGS, "opt-in", Bounds(orphan_seconds))
-        self.resumable = Resumable(self.streams, self.gateway.gateway, chat, pace, self.tasks)
+        self.resumable = Resumable(self.streams, self.gateway.gateway, chat, times, self.tasks)
 
     async def ask(self, wire: Wire, *ignored: str) -> bool:
-        return await self.resumable.answers(wire.inbound(), ANONYMOUS, wanting(*ignored))
+        return await self.resumable.answer_if_asked(wire.inbound(), ANONYMOUS, wanting(*ignored))
 
-    async def again(self, wire: Wire, id: str, after: int = 0, pace: Pace = NEVER) -> None:
+    async def again(self, wire: Wire, id: str, after: int = 0, times: LineTimes = NEVER) -> None:
         events = await self.streams.find(ANONYMOUS, id, after)
-        await Resumed(id, events, pace)(wire.scope, wire.receive, wire.send)
+        await Resumed(id, events, times)(wire.scope, wire.receive, wire.send)
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def ids(body: bytes) -> list[int]:
 
 async def test_a_request_that_is_none_is_left_alone(store: Store) -> None:
     site, wire = Site(store, *whole_answer()), Wire()
-    assert not await site.resumable.answers(wire.inbound(), ANONYMOUS, request())
+    assert not await site.resumable.answer_if_asked(wire.inbound(), ANONYMOUS, request())
     assert not wire.sent and not site.gateway.asked
 
 
@@ -111,7 +111,7 @@ async def test_who_left_too_early_to_come_back_ends_it(store: Store) -> None:
 
 async def test_headers_that_go_out_early_say_how_to_come_back(store: Store) -> None:
     go = asyncio.Event()
-    site, wire = Site(store, go, *whole_answer(), pace=Pace(0.01, 0.01, 60)), Wire()
+    site, wire = Site(store, go, *whole_answer(), times=LineTimes(0.01, 0.01, 60)), Wire()
     async with beside(site.ask(wire)) as task:
         await soon(lambda: wire.body.count(b": ping\n") > 1)
         assert wire.headers["x-tierway-stream-id"] and b"\n\n" not in wire.body
@@ -128,7 +128,7 @@ async def test_a_failure_before_anything_keeps_its_status(store: Store) -> None:
 
 
 async def test_a_failure_after_the_head_is_an_event_of_the_stream(store: Store) -> None:
-    late = Site(store, 0.1, UpstreamFailed("nobody answered"), pace=Pace(0.01, 60, 60))
+    late = Site(store, 0.1, UpstreamFailed("nobody answered"), times=LineTimes(0.01, 60, 60))
     wire = Wire()
     with pytest.raises(UpstreamFailed):
         await late.ask(wire)
@@ -188,7 +188,7 @@ async def test_when_the_gateway_stops(store: Store) -> None:
 async def test_a_client_that_takes_nothing_is_cut(store: Store) -> None:
     """And the stream goes on, for when it comes back."""
     go, (first, *rest) = asyncio.Event(), whole_answer()
-    site, wire, again = Site(store, first, rest[0], go, *rest[1:], pace=Pace(60, 60, 0.05)), Wire(), Wire()
+    site, wire, again = Site(store, first, rest[0], go, *rest[1:], times=LineTimes(60, 60, 0.05)), Wire(), Wire()
     async with beside(site.ask(wire)) as task:
         await soon(lambda: b"Hello" in wire.body)
         wire.takes.clear()

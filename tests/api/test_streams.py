@@ -11,7 +11,7 @@ import pytest
 
 from app.access.keys import Keys, KeySpec
 from app.api.auth import Door
-from app.api.line import Pace
+from app.api.line import LineTimes
 from app.api.streams import streams_router
 from app.config.settings import Settings
 from app.core.caller import Caller
@@ -52,7 +52,7 @@ async def over(store: Store, lives: Lives | None = None) -> AsyncIterator[Site]:
     flags = Flags.start(Settings().flags)
     door = Door(lambda: keys.ring, admin_key="boss", open_at_first=True)
     streams = Streams(calls, lambda: flags, "opt-in", Bounds())
-    async with site(streams_router(door, streams, Pace())) as client:
+    async with site(streams_router(door, streams, LineTimes())) as client:
         yield Site(client, keys, calls)
 
 

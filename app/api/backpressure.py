@@ -49,7 +49,7 @@ def clients_of(streaming: Streaming, metrics: StreamMetrics) -> Clients:
     return Clients(buffers, streaming.send_timeout, metrics.blocked, metrics.flows)
 
 
-class Pressure:
+class Backpressure:
     """That of one connection."""
 
     def __init__(self, transport: asyncio.Transport, clients: Clients) -> None:

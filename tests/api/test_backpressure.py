@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import cast
 
-from app.api.pressure import Clients, Pressure
+from app.api.backpressure import Backpressure, Clients
 from app.core.buffers import Buffers
 from tests.api.wire import soon
 
@@ -28,16 +28,16 @@ class Server(asyncio.Protocol):
             blocked=lambda size: self.told.append((size, None)),
             flows=lambda size, seconds: self.told.append((size, seconds)),
         )
-        self.pressure = Pressure(made, clients)
+        self.backpressure = Backpressure(made, clients)
 
     def pause_writing(self) -> None:
-        self.pressure.begins()
+        self.backpressure.begins()
 
     def resume_writing(self) -> None:
-        self.pressure.ends()
+        self.backpressure.ends()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.pressure.ends()
+        self.backpressure.ends()
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +66,7 @@ async def test_what_a_client_does_not_take_is_told_and_for_how_long() -> None:
             server.transport.write(b"x" * 1_000)
             await asyncio.sleep(0)
         assert server.told[0][0] > Buffers.of(65_536).write and server.told[0][1] is None
-        before = server.pressure.waiting()
+        before = server.backpressure.waiting()
         assert before > server.transport.get_write_buffer_size(), "what the kernel holds counts too"
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0.02)
@@ -74,7 +74,7 @@ async def test_what_a_client_does_not_take_is_told_and_for_how_long() -> None:
             await loop.sock_recv(client, 1_000)
         size, seconds = server.told[1]
         assert size == server.told[0][0] and seconds is not None and seconds > 0
-        assert server.pressure.waiting() < before
+        assert server.backpressure.waiting() < before
 
 
 async def test_a_client_that_leaves_no_longer_counts() -> None:
@@ -87,4 +87,4 @@ async def test_a_client_that_leaves_no_longer_counts() -> None:
         server.transport.abort()
         await soon(lambda: len(server.told) == 2)
         assert server.told[1][0] == server.told[0][0]
-        assert server.pressure.waiting() >= 0, "a closed socket has nothing to tell"
+        assert server.backpressure.waiting() >= 0, "a closed socket has nothing to tell"
