@@ -29,7 +29,7 @@ from app.api.decisions import decisions_router
 from app.api.embeddings import EmbeddingsEndpoint
 from app.api.feedback import feedback_router
 from app.api.flags import flags_router
-from app.api.front import Front, TokenPath
+from app.api.front import Front, InFlight, TokenPath
 from app.api.health import health_router
 from app.api.idempotent import Idempotent
 from app.api.line import LineTimes
@@ -44,7 +44,7 @@ from app.api.states import readiness_of, state_of
 from app.api.stopping import Stopping
 from app.api.streams import streams_router
 from app.api.upstreams import upstreams_router
-from app.config.settings import Settings
+from app.config.settings import Settings, same_upstreams
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.plan import Plan
@@ -57,8 +57,8 @@ from app.gateway.finding import discovered, nothing_known
 from app.gateway.gateway import Gateway
 from app.gateway.overload import Overload
 from app.gateway.reloading import Outcome
-from app.gateway.resumable import Streams, streams_of
-from app.gateway.routed import Basis, Routed, same_upstreams
+from app.gateway.resumable import Bounds, Streams
+from app.gateway.routed import Basis, Routed
 from app.gateway.runtime import Runtime
 from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
@@ -72,6 +72,7 @@ from app.routing.registry import Registry
 from app.sessions.sessions import Sessions
 from app.store.broadcast import Broadcast
 from app.store.client import Store
+from app.store.streams import StreamStore
 from app.telemetry.lag import watch_lag
 from app.telemetry.logs import get_logger, log_request
 from app.telemetry.meters import Meters
@@ -113,6 +114,7 @@ class Ground:
     registry: CollectorRegistry
     metrics: Metrics
     meters: Meters
+    in_flight: InFlight
     store: Store
     keys: Keys
     runtime: Runtime
@@ -130,6 +132,7 @@ class Assembled:
     front: Front
     ready: Ready
     routed: Routed
+    overload: Overload
     discovery: Discovery
     busy: Callable[[], bool]
 
@@ -158,7 +161,6 @@ async def assembled(ground: Ground, settings: Settings, before: Assembled | None
         gateway, routed, spending, streams = parts.gateway, parts.routed, parts.spending, parts.streams
         stack.push_async_callback(parts.tasks.cancel)
         held = ground.meters.stream
-        ground.state[CLIENTS] = clients_of(settings.streaming, held)
         discovery, simulated = await discovered(
             settings, gateway, ground.embedder, stack, ground.clock, held.held, _known(settings, before)
         )
@@ -175,21 +177,23 @@ async def assembled(ground: Ground, settings: Settings, before: Assembled | None
             lambda name: gateway.registry.lookup(name) is not None,
             parts.overload.after(routed.configure),
         )
-        stack.enter_context(ground.runtime.heard_by(tuning.apply))
-        broadcast = Broadcast(ground.store)
-        await routed.start(broadcast, parts.watchers)
-        spending.start(broadcast, parts.watchers)
-        await stack.enter_async_context(broadcast.running())
-        _watch(ground, parts, discovery)
         streaming, makers = settings.streaming, TaskOwner(log_error)
         times = LineTimes(streaming.commit_after, streaming.ping, streaming.send_timeout)
         resumable = Resumable(streams, parts.answers, chat, times, makers, ground.stopping.request)
-        stack.push_async_callback(resumable.aclose)  # first of all: it needs all the rest
         routers = [*_routers(ground, parts, discovery), settings_router(parts.door, ground.runtime, tuning)]
         routers.append(streams_router(parts.door, streams, times))
         front = _front(ground, settings, parts, routers, resumable)
         ready = Ready(settings, gateway.registry, discovery.found, simulated, not parts.door.open)
-        yield Assembled(settings, front, ready, routed, discovery, lambda: len(makers) > 0)
+        broadcast = Broadcast(ground.store)
+        await routed.start(broadcast, parts.watchers)
+        # Nothing fails from here on: one that does not come to be has changed nothing of the one before.
+        spending.start(broadcast, parts.watchers)
+        await stack.enter_async_context(broadcast.running())
+        _watch(ground, parts, discovery)
+        stack.push_async_callback(resumable.aclose)  # first of all: it needs all the rest
+        ground.runtime.tell(tuning.apply)
+        ground.state[CLIENTS] = clients_of(settings.streaming, held)
+        yield Assembled(settings, front, ready, routed, parts.overload, discovery, lambda: len(makers) > 0)
 
 
 def _known(settings: Settings, before: Assembled | None) -> Callable[[Discovery], None]:
@@ -219,11 +223,12 @@ def _parts(
         found,
     )
     routed = Routed(basis, ground.embedder)
+    overload = Overload(settings, clock, meters.overload)
     if before is not None:
         routed.inherit(before.routed)
+        overload.inherit(before.overload)
     spending = Spending(basis, routed, meters.money, lambda: [each.caller() for each in keys.ring.records])
-    overload = Overload(settings, clock, meters.overload)
-    streams = streams_of(basis)
+    streams = _streams(basis)
     readers = (*routed.readers, spending.costs.note, streams.note, meters.operation.observe, _request_log(settings))
     routing = settings.routing
     gateway = Gateway(
@@ -289,6 +294,12 @@ def _conversing(basis: Basis, routed: Routed, metrics: SessionMetrics) -> Conver
     return Conversing(sessions, routed.planning.conversations, basis.flags, basis.clock, metrics.turn, on_error)
 
 
+def _streams(basis: Basis) -> Streams:
+    streaming = basis.settings.streaming
+    bounds = Bounds(streaming.orphan_seconds, streaming.buffer_bytes)
+    return Streams(StreamStore(basis.store), basis.flags, streaming.resumable, bounds)
+
+
 def _door(settings: Settings, keys: Keys) -> Door:
     """Raises `StartupError` where the gateway would be open to the network without anybody having said so."""
     loopback = is_loopback(settings.host)
@@ -331,7 +342,7 @@ def _front(
         fastapi_app(routers),
         in_flight_limit=bounds.in_flight,
         on_error=log_error,
-        watch=metrics.in_flight.set,
+        in_flight=ground.in_flight,
         refused=gateway.refused,
         pressure=lambda: parts.overload.pressure.cause,
         shed=parts.overload.metrics.shed,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any, Final
 
 from app.access.keys import Keys
+from app.api.front import InFlight
 from app.api.inbound import Receive, Scope, Send
 from app.api.stopping import LAST_WORDS_SECONDS, Stopping
 from app.assembly import Assembled, Ground, Ready, StartupError, assembled, log_error, secret_of
@@ -116,8 +117,20 @@ async def _grounded(settings: Settings, stopping: Stopping, state: MutableMappin
         await keys.refresh()
         runtime = Runtime(opened, clock, settings.flags, metrics.flag)
         embedder = load_embedder(wheel_folder())
+        in_flight = InFlight(metrics.in_flight.set)
         yield Ground(
-            clock, registry, metrics, Meters.of(registry), opened, keys, runtime, embedder, stopping, state, _not_yet
+            clock,
+            registry,
+            metrics,
+            Meters.of(registry),
+            in_flight,
+            opened,
+            keys,
+            runtime,
+            embedder,
+            stopping,
+            state,
+            _not_yet,
         )
 
 

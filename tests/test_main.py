@@ -54,7 +54,7 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
+async def running(settings: Settings, state: dict[str, Any] | None = None) -> AsyncIterator[Running]:
     """The application between the two halves of its life, as a server leads it through them."""
     heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     said: list[Mapping[str, Any]] = []
@@ -64,7 +64,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         said.append(message)
 
     app = Application(settings, ready.append)
-    life = asyncio.create_task(app({"type": "lifespan"}, heard.get, send))
+    life = asyncio.create_task(app({"type": "lifespan", "state": {} if state is None else state}, heard.get, send))
     heard.put_nowait({"type": "lifespan.startup"})
     await soon(lambda: said or life.done(), 20)
     transport = httpx2.ASGITransport(cast(Any, app), raise_app_exceptions=False)

@@ -33,11 +33,25 @@ class TokenPath:
     name: str = "other"
 
 
+class InFlight:
+    """How many requests are being worked on, by all fronts that share it. `watch` is told whenever it changes."""
+
+    __slots__ = ("_watch", "count")
+
+    def __init__(self, watch: Callable[[int], None] = lambda count: None) -> None:
+        self.count = 0
+        self._watch = watch
+
+    def change(self, by: int) -> None:
+        self.count += by
+        self._watch(self.count)
+
+
 class Front:
     """`in_flight_limit` requests at a time are served on the token paths, the rest is refused before its body is read;
-    and while `pressure` names a cause, all beyond a few. `shed` is told each cause, `on_error` of faults of ours,
-    `watch` of the number in flight whenever it changes; `refused` of what was answered with an error before the gateway
-    ever had it: the path's name, the request's id, the error, seconds."""
+    and while `pressure` names a cause, all beyond a few. `shed` is told each cause, `on_error` of faults of ours;
+    `refused` of what was answered with an error before the gateway ever had it: the path's name, the request's id, the
+    error, seconds. `in_flight` counts; those of fronts that follow each other are one."""
 
     def __init__(
         self,
@@ -46,7 +60,7 @@ class Front:
         *,
         in_flight_limit: int,
         on_error: ErrorHandler,
-        watch: Callable[[int], None],
+        in_flight: InFlight,
         refused: Refused = lambda name, request_id, error, seconds: None,
         pressure: Callable[[], str | None] = lambda: None,
         shed: Callable[[str], None] = lambda cause: None,
@@ -55,11 +69,10 @@ class Front:
         self._rest = rest
         self._limit = in_flight_limit
         self._on_error = on_error
-        self._watch = watch
+        self._in_flight = in_flight
         self._refused = refused
         self._pressure = pressure
         self._shed = shed
-        self.in_flight = 0
         self.stopping: Callable[[], bool] = lambda: False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,11 +81,11 @@ class Front:
             await self._rest(scope, receive, send)
             return
         inbound = Inbound.of(scope, receive, send)
-        self._count(1)
+        self._in_flight.change(1)
         try:
             await self._serve(path, inbound)
         finally:
-            self._count(-1)
+            self._in_flight.change(-1)
 
     async def _serve(self, path: TokenPath, inbound: Inbound) -> None:
         try:
@@ -97,10 +110,7 @@ class Front:
                 await send_error(inbound, seen, path.write_error)
 
     def _too_much(self) -> str | None:
-        if self.in_flight > self._limit:
+        count = self._in_flight.count
+        if count > self._limit:
             return "in_flight"
-        return self._pressure() if self.in_flight > self._limit * FEW else None
-
-    def _count(self, change: int) -> None:
-        self.in_flight += change
-        self._watch(self.in_flight)
+        return self._pressure() if count > self._limit * FEW else None

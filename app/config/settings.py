@@ -98,3 +98,13 @@ class Settings:
 def upstream_settings(settings: Settings) -> Mapping[str, UpstreamSettings]:
     """The upstreams by name: the file's, else those the environment names."""
     return settings.upstreams
+
+
+def same_upstreams(one: Settings, other: Settings) -> frozenset[str]:
+    """The names that mean the same servers in both."""
+    return frozenset(
+        name
+        for name, upstream in one.upstreams.items()
+        if (there := other.upstreams.get(name)) is not None
+        and (there.kind, there.base_urls) == (upstream.kind, upstream.base_urls)
+    )

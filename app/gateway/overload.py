@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.config.settings import Settings
+from app.config.settings import Settings, same_upstreams
 from app.core.clock import Clock
 from app.gateway.seating import Seating, ceilings
 from app.telemetry.overload_metrics import OverloadMetrics
@@ -17,7 +17,8 @@ from app.upstreams.gates import Gates
 
 
 class Overload:
-    """Of one process; several that serve together divide ceilings and memory among them."""
+    """Of one gateway; several processes that serve together divide ceilings and memory among them. There are no gates
+    before it is configured."""
 
     def __init__(
         self, settings: Settings, clock: Clock, metrics: OverloadMetrics, memory: Callable[[], int] = resident
@@ -28,7 +29,11 @@ class Overload:
         self.seating = Seating(self.gates, limits.queue_seconds, self._dearer_after, metrics.shed)
         most = limits.memory_bytes or memory_there(workers)
         self.pressure = Pressure(limits.lag_seconds, most, memory, clock)
-        self.configure(settings)
+        self._settings = settings
+
+    def inherit(self, before: Overload) -> None:
+        """Whoever goes on calling an upstream for the gateway before counts here too."""
+        self.gates.inherit(before.gates, same_upstreams(before._settings, self._settings))
 
     def configure(self, settings: Settings) -> None:
         """What may change while requests run."""

@@ -24,7 +24,6 @@ from app.core.record import Record
 from app.core.request import Request
 from app.flags import Flags
 from app.gateway.deciding import decided_flags
-from app.gateway.routed import Basis
 from app.gateway.tail import BATCH_EVENTS, Tail
 from app.store.streams import Gone, Page, State, StreamStore
 
@@ -59,12 +58,6 @@ class Bounds:
 
     orphan_seconds: float = 60.0
     buffer_bytes: int = 262_144
-
-
-def streams_of(basis: Basis) -> Streams:
-    streaming = basis.settings.streaming
-    bounds = Bounds(streaming.orphan_seconds, streaming.buffer_bytes)
-    return Streams(StreamStore(basis.store), basis.flags, streaming.resumable, bounds)
 
 
 class Live:

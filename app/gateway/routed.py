@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from app.config.settings import Settings
+from app.config.settings import Settings, same_upstreams
 from app.core.caller import Caller
 from app.core.clock import Clock
 from app.core.outcome import quality
@@ -119,8 +119,8 @@ class Routed:
 
     async def start(self, broadcast: Broadcast, watchers: TaskOwner) -> None:
         """Reads what is shared, and follows it from now on."""
-        await self.rollouts.adopt(self._basis.settings.routing.rollouts)
         await self.operations.refresh()
+        await self.rollouts.adopt(self._basis.settings.routing.rollouts)
         self.rollouts.follow(broadcast)
         self.operations.follow(broadcast)
         watchers.spawn(self.success.run(), "learned success")
@@ -131,7 +131,8 @@ class Routed:
                 watchers.spawn(upstream.watch(), f"probe {upstream.name}")
 
     def inherit(self, before: Routed) -> None:
-        """What the gateway before knows of conversations, scores, and those upstreams that stay what they were."""
+        """What the gateway before knows of conversations, scores, and those upstreams that stay what they were. It is
+        shared from then on, and changed by nothing but `configure`."""
         self.planning.conversations = before.planning.conversations
         self.planning.recent = before.planning.recent
         self.health.inherit(before.health, same_upstreams(before._basis.settings, self._basis.settings))
@@ -197,16 +198,6 @@ class Routed:
         self._basis.tasks.spawn(
             self.decisions.add(shadowed.request_id, shadowed.outcome), f"outcome of {shadowed.request_id}"
         )
-
-
-def same_upstreams(one: Settings, other: Settings) -> frozenset[str]:
-    """The names that mean the same servers in both."""
-    return frozenset(
-        name
-        for name, upstream in one.upstreams.items()
-        if (there := other.upstreams.get(name)) is not None
-        and (there.kind, there.base_urls) == (upstream.kind, upstream.base_urls)
-    )
 
 
 def _classifier(load: Callable[[], Classifier] = Classifier.load) -> Classifier | None:

@@ -5,8 +5,7 @@ A part of the composition root, kept apart because it outlives the configuration
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from app.config.settings import FlagSettings
 from app.core.clock import Clock
@@ -17,6 +16,10 @@ from app.gateway.versions import Filed, Listener, Version, Versions
 from app.store.client import Store
 
 
+def _nobody(version: Version) -> None:
+    """There is no gateway yet."""
+
+
 class Runtime:
     """The changes of one gateway, and its flags. `file` says which configuration file it has now."""
 
@@ -25,7 +28,8 @@ class Runtime:
     ) -> None:
         self.versions = Versions(store, Audit(store, clock), clock)
         self.switches = Switches(self.versions, settings, observe)
-        self.versions.listeners.append(self.switches.apply)
+        self._hears: Listener = _nobody
+        self.versions.listeners += (self.switches.apply, self._tell)
         self.file: Callable[[], Filed | None] = lambda: None
 
     async def open(self) -> None:
@@ -33,15 +37,14 @@ class Runtime:
         await self.versions.refresh()
         await self.switches.open()
 
-    @contextlib.contextmanager
-    def heard_by(self, listener: Listener) -> Iterator[None]:
-        """The listener is told of the version that counts, and of every new one meanwhile."""
+    def tell(self, listener: Listener) -> None:
+        """The listener is told of the version that counts, and of every new one until another takes its place: what
+        gateways share must go by the newest of them alone."""
+        self._hears = listener
         listener(self.versions.current)
-        self.versions.listeners.append(listener)
-        try:
-            yield
-        finally:
-            self.versions.listeners.remove(listener)
+
+    def _tell(self, version: Version) -> None:
+        self._hears(version)
 
     async def restore(self, number: int) -> Version:
         """Everything as it was in that version, as a new one. Raises `NotFound`."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from app.config.resolve import KINDS
 from app.config.settings import UpstreamSettings
 from app.core.errors import Shed
 from app.core.plan import Candidate
@@ -113,12 +112,7 @@ def rank(terms: Terms) -> int:
 
 def ceilings(upstreams: Mapping[str, UpstreamSettings]) -> dict[str, Ceiling]:
     """What each upstream should get at most at a time. One that is only the usual for its kind is where to begin."""
-    return {
-        name: Ceiling(
-            each.max_concurrency, each.ceiling_said or each.max_concurrency != KINDS[each.kind].max_concurrency
-        )
-        for name, each in upstreams.items()
-    }
+    return {name: Ceiling(each.max_concurrency, each.ceiling_said) for name, each in upstreams.items()}
 
 
 def _behind(candidate: Candidate, candidates: Iterable[Candidate]) -> Iterable[Candidate]:

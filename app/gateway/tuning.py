@@ -128,11 +128,12 @@ def tuned(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 def _upstream(settings: UpstreamSettings, changes: Mapping[str, Any]) -> UpstreamSettings:
     name = settings.name
     said = {**changes.get(BREAKER, {}), **changes.get(f"{BREAKER}.{name}", {})}
-    most = changes.get(f"{CONCURRENCY}.{name}", changes.get(CONCURRENCY, settings.max_concurrency))
+    most = changes.get(f"{CONCURRENCY}.{name}", changes.get(CONCURRENCY))
     breaker = settings.breaker.model_copy(update=said)
     if breaker.max_open < breaker.open:  # it was said of one of them alone
         breaker = breaker.model_copy(update={"max_open": breaker.open})
-    return replace(settings, breaker=breaker, max_concurrency=most)
+    made = replace(settings, breaker=breaker)
+    return made if most is None else replace(made, max_concurrency=most, ceiling_said=True)
 
 
 def _readable(changes: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Final, NamedTuple
 
 from app.core.clock import Clock
@@ -37,6 +37,11 @@ class Gates(dict[str, Gate]):
         self._clock = clock
         self._told = told
         self._share = share
+
+    def inherit(self, before: Gates, upstreams: Container[str]) -> None:
+        """The gates of these upstreams, shared with whoever has calls behind them: a ceiling bounds all calls there
+        are, and what was learnt stays. To be called first."""
+        self |= {name: gate for name, gate in before.items() if name in upstreams}
 
     def configure(self, ceilings: Mapping[str, Ceiling]) -> None:
         """From now on these count. Who has a seat keeps it."""

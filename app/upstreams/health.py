@@ -70,11 +70,11 @@ class Health:
             door.configure(settings.get(upstream, DEFAULT))
 
     def inherit(self, before: Health, upstreams: Container[str]) -> None:
-        """What is known of the health of these upstreams, shared with whoever knows it already."""
+        """What is known of the health of these upstreams, shared with whoever knows it already. To be configured
+        afterwards: until then it goes by what counted before."""
         kept = {id_: one for id_, one in before._breakers.items() if id_.partition("/")[0] in upstreams}
         self._breakers, self._seen = kept, {id_: one for id_, one in before._seen.items() if id_ in kept}
         self._doors = {name: one for name, one in before._doors.items() if name in upstreams}
-        self.configure(self._settings)
 
     def state(self, card: Card) -> State:
         return self._state(card.id, card.upstream, self._clock.monotonic())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.api.front import Front, TokenPath
+from app.api.front import Front, InFlight, TokenPath
 from app.api.inbound import Inbound, Receive, Scope, Send
 from app.core.errors import ClientGone, InvalidValue, UpstreamFailed
 from app.wire.objects import write_error
@@ -20,7 +20,7 @@ PATH = "/v1/chat/completions"
 class Rig:
     """A front over one endpoint that does as told, and over another application."""
 
-    def __init__(self, limit: int = 2) -> None:
+    def __init__(self, limit: int = 2, in_flight: InFlight | None = None) -> None:
         self.errors: list[tuple[str, BaseException]] = []
         self.counts: list[int] = []
         self.other: list[Scope] = []
@@ -28,12 +28,13 @@ class Rig:
         self.does: Any = None
         self.shed: list[str] = []
         self.cause: str | None = None
+        self.in_flight = in_flight or InFlight(self.counts.append)
         self.front = Front(
             {PATH: TokenPath(self.endpoint, write_error, "chat")},
             self.rest,
             in_flight_limit=limit,
             on_error=lambda where, error: self.errors.append((where, error)),
-            watch=self.counts.append,
+            in_flight=self.in_flight,
             refused=lambda name, request_id, error, seconds: self.refused.append((name, request_id, error.code)),
             pressure=lambda: self.cause,
             shed=self.shed.append,
@@ -70,7 +71,7 @@ async def answering(inbound: Inbound) -> None:
 async def test_a_token_path_goes_straight_to_its_endpoint(rig: Rig) -> None:
     rig.does = answering
     assert (await rig.serve(Wire())).body == b"ok" and not rig.other
-    assert rig.counts == [1, 0] and rig.front.in_flight == 0
+    assert rig.counts == [1, 0] and rig.in_flight.count == 0
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/models", PATH + "/", PATH.upper()])
@@ -103,7 +104,7 @@ async def test_more_than_the_limit_is_refused_before_its_body_is_read(rig: Rig) 
 
     rig.does = waiting
     async with beside(rig.serve(Wire())) as first, beside(rig.serve(Wire())) as second:
-        await soon(lambda: rig.front.in_flight == 2)
+        await soon(lambda: rig.in_flight.count == 2)
         refused = await rig.serve(Wire(b"body"))
         assert refused.status == 503 and refused.error["code"] == "overloaded"
         assert refused.headers["retry-after"] == "1" and refused.received == 0
@@ -114,13 +115,33 @@ async def test_more_than_the_limit_is_refused_before_its_body_is_read(rig: Rig) 
     assert max(rig.counts) == 3 and rig.counts[-1] == 0
 
 
+async def test_fronts_that_follow_each_other_count_as_one(rig: Rig) -> None:
+    """Else each reload lets the limit be passed once more, and the gauge tells of the last front that counted."""
+    go = asyncio.Event()
+
+    async def waiting(inbound: Inbound) -> None:
+        await go.wait()
+        await answering(inbound)
+
+    rig.does = waiting
+    later = Rig(2, rig.in_flight)
+    later.does = answering
+    async with beside(rig.serve(Wire())) as first, beside(rig.serve(Wire())) as second:
+        await soon(lambda: rig.in_flight.count == 2)
+        assert (await later.serve(Wire())).status == 503
+        go.set()
+        assert [(await task).status for task in (first, second)] == [200, 200]
+    assert (await later.serve(Wire())).status == 200
+    assert max(rig.counts) == 3 and rig.counts[-1] == 0
+
+
 async def test_under_pressure_all_but_a_few_are_refused(rig: Rig) -> None:
     """So few requests are not what is too much; without them, one leak would be the end of all service."""
     rig.cause = "memory"
     rig.does = answering
     rig.front._limit = 20
     assert (await rig.serve(Wire())).status == 200
-    rig.front.in_flight = 1
+    rig.in_flight.count = 1
     refused = await rig.serve(Wire(b"body"))
     assert refused.status == 503 and refused.error["code"] == "overloaded" and refused.received == 0
     assert rig.shed == ["memory"]
@@ -183,7 +204,7 @@ async def cut(rig: Rig) -> AsyncIterator[Wire]:
     rig.does = waiting
     wire = Wire()
     async with beside(rig.serve(wire)) as task:
-        await soon(lambda: rig.front.in_flight == 1)
+        await soon(lambda: rig.in_flight.count == 1)
         task.cancel()
         await asyncio.wait((task,))
         yield wire
@@ -192,7 +213,7 @@ async def cut(rig: Rig) -> AsyncIterator[Wire]:
 async def test_what_the_servers_end_cuts_gets_an_answer(rig: Rig, cut: Wire) -> None:
     """The client may go to another replica instead of guessing."""
     assert cut.status == 503 and cut.error["code"] == "shutting_down" and cut.headers["retry-after"] == "1"
-    assert rig.errors == [] and rig.front.in_flight == 0
+    assert rig.errors == [] and rig.in_flight.count == 0
 
 
 async def test_who_comes_while_the_gateway_stops_is_sent_elsewhere(rig: Rig) -> None:

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
-from app.api.front import Front, TokenPath
+from app.api.front import Front, InFlight, TokenPath
 from app.api.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, GuardedProtocol
 from app.api.inbound import ABORT, Inbound, Receive, Scope, Send
 from app.core.buffers import Buffers
@@ -45,7 +45,7 @@ class Gate:
             self.rest,
             in_flight_limit=100,
             on_error=lambda where, error: None,
-            watch=lambda count: None,
+            in_flight=InFlight(),
         )
 
     async def endpoint(self, inbound: Inbound) -> None:

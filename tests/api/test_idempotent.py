@@ -11,7 +11,7 @@ from app.access.idempotency import Idempotency
 from app.api import idempotent
 from app.api.chat import ChatEndpoint
 from app.api.embeddings import EmbeddingsEndpoint
-from app.api.front import Front, TokenPath
+from app.api.front import Front, InFlight, TokenPath
 from app.api.idempotent import Idempotent
 from app.api.line import LineTimes
 from app.core.caller import Caller
@@ -46,7 +46,7 @@ def front(answers: Idempotency, gateway: Scripted, ring: Ring | None = None) -> 
         None,  # type: ignore[arg-type]  # nothing else is asked for
         in_flight_limit=100,
         on_error=lambda where, error: pytest.fail(f"{where}: {error!r}"),
-        watch=lambda number: None,
+        in_flight=InFlight(),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
-from app.config.settings import Settings, UpstreamSettings, upstream_settings
+from app.config.settings import Settings, UpstreamSettings, same_upstreams, upstream_settings
 
 
 def test_settings_can_be_made_without_file_or_environment() -> None:
@@ -33,3 +34,11 @@ def test_secrets_are_in_no_repr() -> None:
     settings = Settings(admin_key=SecretStr("sk-2"), redis_url=SecretStr("redis://:sk-3@h"), upstreams={"c": upstream})
     assert "sk-" not in repr(settings)
     assert upstream_settings(settings)["c"] is upstream
+
+
+def test_upstreams_are_the_same_while_they_are_the_same_servers() -> None:
+    one = UpstreamSettings("gpu", "vllm", ("http://gpu",))
+    other = {"gpu": replace(one, max_concurrency=5), "new": one}
+    assert same_upstreams(Settings(upstreams={"gpu": one}), Settings(upstreams=other)) == {"gpu"}
+    moved = {"gpu": replace(one, base_urls=("http://other",))}
+    assert not same_upstreams(Settings(upstreams={"gpu": one}), Settings(upstreams=moved))

@@ -16,7 +16,9 @@ GPU = UpstreamSettings("gpu", "vllm", ("http://h",), max_concurrency=8, ceiling_
 
 
 def overload(settings: Settings, memory: int = 0) -> Overload:
-    return Overload(settings, ManualClock(), OverloadMetrics(new_registry()), lambda: memory)
+    made = Overload(settings, ManualClock(), OverloadMetrics(new_registry()), lambda: memory)
+    made.configure(settings)
+    return made
 
 
 def test_ceilings_are_those_of_the_configuration_also_of_a_later_one() -> None:
@@ -26,6 +28,20 @@ def test_ceilings_are_those_of_the_configuration_also_of_a_later_one() -> None:
     later = replace(settings, upstreams={"gpu": replace(GPU, max_concurrency=3)})
     made.after(told.append)(later)
     assert told == [later] and made.gates["gpu"].limit.calls == 3
+
+
+def test_the_next_gateway_shares_the_seats_of_servers_that_stay() -> None:
+    """And touches nothing of the one before until it is configured: perhaps it never comes to life."""
+    moved = replace(GPU, name="moved")
+    before = overload(Settings(upstreams={"gpu": GPU, "moved": moved}))
+    lower = {"gpu": replace(GPU, max_concurrency=1), "moved": replace(moved, base_urls=("http://other",))}
+    settings = Settings(upstreams=lower)
+    later = Overload(settings, ManualClock(), before.metrics)
+    later.inherit(before)
+    assert before.gates["gpu"].enter() and before.gates["gpu"].limit.calls == 8
+    later.configure(settings)
+    assert later.gates["gpu"] is before.gates["gpu"] and not later.gates["gpu"].enter()
+    assert later.gates["moved"] is not before.gates["moved"]
 
 
 def test_workers_divide_a_ceiling() -> None:

@@ -28,7 +28,7 @@ from app.flags import Flags
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import Found
 from app.gateway.gateway import Gateway
-from app.gateway.routed import Basis, Routed, _classifier, _embed, same_upstreams
+from app.gateway.routed import Basis, Routed, _classifier, _embed
 from app.gateway.settle import Settlement
 from app.learning.outcome import Evidence
 from app.recall.embedder import StaticEmbedder
@@ -337,11 +337,3 @@ async def test_the_next_gateway_goes_on_with_what_this_one_knows(store: Store, t
     later.routed.inherit(before.routed)
     assert later.routed.planning.conversations.previous(b"talk") == "gpu/qwen"
     assert later.routed.planning.recent is before.routed.planning.recent
-
-
-def test_upstreams_are_the_same_while_they_are_the_same_servers() -> None:
-    one = UpstreamSettings("gpu", "vllm", ("http://gpu",))
-    other = {"gpu": replace(one, max_concurrency=5), "new": one}
-    assert same_upstreams(Settings(upstreams={"gpu": one}), Settings(upstreams=other)) == {"gpu"}
-    moved = {"gpu": replace(one, base_urls=("http://other",))}
-    assert not same_upstreams(Settings(upstreams={"gpu": one}), Settings(upstreams=moved))

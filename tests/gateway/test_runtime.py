@@ -29,12 +29,14 @@ async def test_a_change_is_heard_while_the_broadcast_runs(store: Store) -> None:
         await eventually(lambda: there.switches.flags.shares["STREAMING"] == 0.0)
 
 
-async def test_listeners_hear_what_counts_and_what_comes_until_they_are_gone(store: Store) -> None:
-    one, heard = runtime(store), list[Version]()
-    with one.heard_by(heard.append):
-        await one.switches.put("STREAMING", 0.0)
+async def test_a_listener_hears_what_counts_and_what_comes_until_another_takes_its_place(store: Store) -> None:
+    """What gateways share would else be configured by the former one too, from an older file."""
+    one, former, later = runtime(store), list[Version](), list[Version]()
+    one.tell(former.append)
+    await one.switches.put("STREAMING", 0.0)
+    one.tell(later.append)
     await one.switches.put("STREAMING", 1.0)
-    assert [version.number for version in heard] == [0, 1]
+    assert [version.number for version in former] == [0, 1] and [version.number for version in later] == [1, 2]
 
 
 async def test_an_earlier_version_comes_back(store: Store) -> None:

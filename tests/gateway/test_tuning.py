@@ -83,6 +83,16 @@ async def test_each_setting(store: Store, settings: Settings, name: str, value: 
     assert all(not each.changed and each.value == each.configured for each in states)
 
 
+async def test_a_ceiling_that_an_operator_put_is_meant(store: Store, settings: Settings) -> None:
+    """Also the number that is usual anyway: it is then the most, and no longer where the limit begins."""
+    replica = Replica(store, settings)
+    usual = settings.upstreams["ollama"].max_concurrency
+    await replica.tuning.change({"strategy": "quality"})
+    assert not replica.now.upstreams["ollama"].ceiling_said
+    await replica.tuning.change({"concurrency.ollama": usual})
+    assert replica.now.upstreams["ollama"].ceiling_said
+
+
 async def test_the_nearer_word_counts(store: Store, settings: Settings) -> None:
     replica = Replica(store, settings)
     await replica.tuning.change({"concurrency": 5, "concurrency.ollama": 2, "breaker": {"failures": 2, "window": 9}})

@@ -13,6 +13,22 @@ def test_a_ceiling_that_was_said_is_the_most() -> None:
     assert gates["usual"].limit.calls == 8 and gates["usual"].limit.grows
 
 
+def test_those_who_follow_share_the_seats_and_what_was_learnt() -> None:
+    """A ceiling is never passed, also by two gateways that call the same server for a while."""
+    before, later = Gates(ManualClock()), Gates(ManualClock())
+    ceilings = {"gpu": Ceiling(2, said=True), "grown": Ceiling(2), "moved": Ceiling(1, said=True)}
+    before.configure(ceilings)
+    for _ in range(2):
+        assert before["gpu"].enter() and before["grown"].enter()
+    before["grown"].ended(1.0, None)
+    later.inherit(before, {"gpu", "grown"})
+    later.configure(ceilings)
+    assert not later["gpu"].enter() and later["moved"].enter() and before["moved"].enter()
+    assert later["grown"].limit.calls == 3
+    before["gpu"].leave()
+    assert later["gpu"].enter() and not before["gpu"].enter()
+
+
 def test_an_upstream_without_a_ceiling_has_no_gate() -> None:
     assert Gates(ManualClock()).get("tierway") is None
 
