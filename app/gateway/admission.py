@@ -31,8 +31,7 @@ from app.spend.bounds import Bound
 from app.spend.budgets import Budgets, exceeded
 from app.spend.calibration import Calibration
 from app.spend.ledger import Ledger
-from app.store.ledger import RECORDED, RELEASED, SETTLED, Admitted, Denied, Limited, NoSeat, WrongPeriod
-from app.store.ledger import Admission as Answer
+from app.store.ledger import RECORDED, RELEASED, SETTLED, AdmissionReply, Admitted, Denied, Limited, NoSeat, WrongPeriod
 
 TRIES: Final = 4
 """How often one admission is asked again: a period that just turned, a bound lowered to what is left."""
@@ -202,7 +201,7 @@ class Admission:
 
     async def _ask(
         self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, caller: Caller, request: Asked
-    ) -> tuple[Answer | None, Hold | None, Seats | None]:
+    ) -> tuple[AdmissionReply | None, Hold | None, Seats | None]:
         """What the store says, None where it is away and this needs none; what is held then, and the seat."""
         if hold is not None and hold.lent:
             try:

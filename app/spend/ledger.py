@@ -25,7 +25,7 @@ from app.store import ledger as states
 from app.store.leases import HeldLease
 from app.store.ledger import (
     MOST_NANO,
-    Admission,
+    AdmissionReply,
     Admitted,
     Denied,
     LedgerStore,
@@ -125,7 +125,7 @@ class Ledger:
 
     async def admit(
         self, lease: Lease | None, rates: Sequence[Rate] = (), seats: Seats | None = None, note: bytes = b""
-    ) -> Admission:
+    ) -> AdmissionReply:
         """Raises `BudgetStoreUnavailable` where money is to be held and the store cannot be asked, or has lost its
         books; without a lease, `StoreUnavailable`."""
         if lease is not None:
@@ -149,7 +149,9 @@ class Ledger:
                 self._seats[seats.holder] = seats
         return answer
 
-    async def _ask(self, lease: Lease | None, rates: Sequence[Rate], seats: Seats | None, note: bytes) -> Admission:
+    async def _ask(
+        self, lease: Lease | None, rates: Sequence[Rate], seats: Seats | None, note: bytes
+    ) -> AdmissionReply:
         sent = self._calls.reachable
         try:
             return await self._calls.admit(lease, rates, seats, lease_ms=self._lease_ms, note=note)

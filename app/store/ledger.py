@@ -102,9 +102,9 @@ class NotDue(NamedTuple):
     """The lease was renewed before it could expire."""
 
 
-Admission = Admitted | Limited | NoSeat | Denied | WrongPeriod | WrongEpoch | Replayed
-Extension = Admitted | Denied | Replayed
-Settlement = Settled | NotDue | WrongEpoch
+AdmissionReply = Admitted | Limited | NoSeat | Denied | WrongPeriod | WrongEpoch | Replayed
+ExtensionReply = Admitted | Denied | Replayed
+SettlingReply = Settled | NotDue | WrongEpoch
 
 
 class LedgerStore:
@@ -138,7 +138,7 @@ class LedgerStore:
         *,
         lease_ms: int,
         note: bytes = b"",
-    ) -> Admission:
+    ) -> AdmissionReply:
         """All or nothing. `note` is JSON for people. Without a lease nothing tells a repetition, so it is sent once."""
         keys: list[str] = [layout.EPOCH, layout.LEASES, layout.LEASES]
         args: list[Value] = ["", "", 0, lease_ms, OPEN_MS, "", "", b"", note, 0, len(rates), 0, "", SEATS_MS]
@@ -161,7 +161,7 @@ class LedgerStore:
         except (TypeError, ValueError, LookupError) as error:
             raise _nonsense() from error
 
-    async def extend(self, lease: Lease, more_nano: int) -> Extension:
+    async def extend(self, lease: Lease, more_nano: int) -> ExtensionReply:
         """The lease stays as it is: it is the caller's to change once this is admitted."""
         keys = (_lease_key(lease.id), *_scopes(lease.counters).keys)
         limits = [-1 if counter.limit_nano is None else counter.limit_nano for counter in lease.counters]
@@ -173,7 +173,7 @@ class LedgerStore:
 
     async def settle(
         self, lease: Lease, actual_nano: int | None, final: str, cells: Sequence[CostCell] = ()
-    ) -> Settlement:
+    ) -> SettlingReply:
         """`final` is settled, released, expired (taken only when the lease is due), or recorded: books a call that was
         never held. `actual_nano` None: all that is held. The cells are added once; where an expired lease is settled
         late, what its expiry added to the same cells is taken off first."""
@@ -288,7 +288,7 @@ def _states(numbers: Sequence[Any], rates: Sequence[Rate]) -> tuple[RateState, .
     )
 
 
-def _admission(reply: Any, counters: Sequence[Counter], rates: Sequence[Rate], seats: Seats | None) -> Admission:
+def _admission(reply: Any, counters: Sequence[Counter], rates: Sequence[Rate], seats: Seats | None) -> AdmissionReply:
     match reply[0]:
         case 1:
             return Admitted(_states(reply[1:], rates)) if rates else _PLAINLY
@@ -312,7 +312,7 @@ def _admission(reply: Any, counters: Sequence[Counter], rates: Sequence[Rate], s
 _PLAINLY: Final = Admitted()
 
 
-def _extension(reply: Any, counters: Sequence[Counter]) -> Extension:
+def _extension(reply: Any, counters: Sequence[Counter]) -> ExtensionReply:
     match reply[0]:
         case 1:
             return _PLAINLY
@@ -323,7 +323,7 @@ def _extension(reply: Any, counters: Sequence[Counter]) -> Extension:
     raise ValueError(reply)
 
 
-def _settlement(reply: Any) -> Settlement:
+def _settlement(reply: Any) -> SettlingReply:
     match reply[0]:
         case 1:
             return Settled(True, _text(reply[1]), int(reply[2]), int(reply[3]))

@@ -28,18 +28,18 @@ from app.store.ledger import (
     HELD,
     RECORDED,
     RELEASED,
+    AdmissionReply,
     Admitted,
     Denied,
-    Extension,
+    ExtensionReply,
     LedgerStore,
     Limited,
     NoSeat,
     Replayed,
     Settled,
-    Settlement,
+    SettlingReply,
     WrongEpoch,
 )
-from app.store.ledger import Admission as Answer
 
 EPOCH = "begun-1"
 A_NANO_A_TOKEN = Price(0, 1_000, 0, 0, 0)
@@ -54,7 +54,7 @@ class Bank:
         self.book = EPOCH
         self.away = False
         self.half = False
-        self.says: deque[Answer] = deque()
+        self.says: deque[AdmissionReply] = deque()
         self.used: dict[str, int] = {}
         self.leases: dict[str, tuple[str, int, tuple[Counter, ...]]] = {}
         self.held_for: dict[str, int] = {}
@@ -89,13 +89,13 @@ class Bank:
         *,
         lease_ms: int,
         note: bytes = b"",
-    ) -> Answer:
+    ) -> AdmissionReply:
         await self._turn()
         said = self.says.popleft() if self.says else self._admit(lease, rates, seats)
         await self._after()
         return said
 
-    def _admit(self, lease: Lease | None, rates: Sequence[Rate], seats: Seats | None) -> Answer:
+    def _admit(self, lease: Lease | None, rates: Sequence[Rate], seats: Seats | None) -> AdmissionReply:
         if lease is not None and (lease.epoch != self.book or not self.book):
             return WrongEpoch(self.book)
         if lease is not None and lease.id in self.final:
@@ -121,7 +121,7 @@ class Bank:
     def _state(self, rate: Rate) -> RateState:
         return RateState(rate.kind, rate.burst, rate.burst - self.taken.get(rate.key, 0), 1.0)
 
-    async def extend(self, lease: Lease, more_nano: int) -> Extension:
+    async def extend(self, lease: Lease, more_nano: int) -> ExtensionReply:
         await self._turn()
         state, amount, counters = self.leases[lease.id]
         for counter in counters:
@@ -135,13 +135,13 @@ class Bank:
 
     async def settle(
         self, lease: Lease, actual_nano: int | None, final: str, cells: Sequence[CostCell] = ()
-    ) -> Settlement:
+    ) -> SettlingReply:
         await self._turn()
         said = self._settle(lease, actual_nano or 0, final, cells)
         await self._after()
         return said
 
-    def _settle(self, lease: Lease, actual: int, final: str, cells: Sequence[CostCell]) -> Settlement:
+    def _settle(self, lease: Lease, actual: int, final: str, cells: Sequence[CostCell]) -> SettlingReply:
         if lease.id in self.final:
             return Settled(False, self.final[lease.id][0])
         known = self.leases.pop(lease.id, None)

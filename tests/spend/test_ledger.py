@@ -27,7 +27,7 @@ from app.store.address import Address
 from app.store.client import Store
 from app.store.folder import find_server
 from app.store.leases import HeldLease
-from app.store.ledger import MOST_NANO, Admitted, Denied, LedgerStore, Limited, Replayed, Settled, Settlement
+from app.store.ledger import MOST_NANO, Admitted, Denied, LedgerStore, Limited, Replayed, Settled, SettlingReply
 from tests.store.live import eventually, ok, puppet, until
 
 LEASE_MS = 60_000
@@ -180,7 +180,7 @@ async def test_a_settlement_is_on_the_disk_before_it_is_in_the_store(store: Stor
     class Calls(LedgerStore):
         async def settle(
             self, lease: Lease, actual_nano: int | None, final: str, cells: Sequence[CostCell] = ()
-        ) -> Settlement:
+        ) -> SettlingReply:
             seen.append([(entry.op, entry.lease) for entry in entries(tmp_path)])
             return await super().settle(lease, actual_nano, final, cells)
 
