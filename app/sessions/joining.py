@@ -12,10 +12,14 @@ from typing import Any, Final, NamedTuple
 from app.sessions.canonical import digest
 
 Json = Mapping[str, Any]
+Call = tuple[str, Any]
+"""The role of its result, and what that names it by."""
 
 ASSISTANT: Final = "assistant"
 INSTRUCTIONS: Final = frozenset({"system", "developer"})
-RESULTS: Final = frozenset({"tool", "function"})
+TOOL: Final = "tool"
+FUNCTION: Final = "function"
+RESULTS: Final = frozenset({TOOL, FUNCTION})
 
 
 class Joined(NamedTuple):
@@ -75,26 +79,34 @@ def paired(messages: Sequence[Json], own: int) -> list[Json | None]:
         while following < len(messages) and messages[following].get("role") in RESULTS:
             following += 1
         if at < own:
-            calls, results = _ids(messages[at]), messages[at + 1 : following]
-            answered = {each.get("tool_call_id") for each in results}
-            if any(call not in answered for call in calls):
+            calls = _calls(messages[at])
+            answered = {_answers(each) for each in messages[at + 1 : following]}
+            if calls - answered:
                 found[at] = _without(messages[at], answered)
             for index in range(at + 1, min(following, own)):
-                if messages[index].get("role") == "tool" and messages[index].get("tool_call_id") not in calls:
+                if _answers(messages[index]) not in calls:
                     found[index] = None
-            if messages[at].get("role") == "tool":
+            if messages[at].get("role") in RESULTS:
                 found[at] = None
         at = following
     return found
 
 
-def _ids(message: Json) -> set[Any]:
-    return {call.get("id") for call in message.get("tool_calls") or ()}
+def _calls(message: Json) -> set[Call]:
+    calls = {(TOOL, call.get("id")) for call in message.get("tool_calls") or ()}
+    return calls | {(FUNCTION, call.get("name")) for call in [message.get("function_call")] if call}
 
 
-def _without(message: Json, answered: set[Any]) -> Json | None:
-    calls = [call for call in message["tool_calls"] if call.get("id") in answered]
-    rest = {name: value for name, value in message.items() if name != "tool_calls"}
-    if calls:
-        return {**rest, "tool_calls": calls}
-    return rest if rest.get("content") or rest.get("refusal") else None
+def _answers(result: Json) -> Call:
+    """The call that a result is of: of the old kind, which knows no ids, one by its name."""
+    return (FUNCTION, result.get("name")) if result.get("role") == FUNCTION else (TOOL, result.get("tool_call_id"))
+
+
+def _without(message: Json, answered: set[Call]) -> Json | None:
+    """The message with those of its calls that were answered; None where nothing is left of it."""
+    rest = {name: value for name, value in message.items() if name not in ("tool_calls", "function_call")}
+    if calls := [call for call in message.get("tool_calls") or () if (TOOL, call.get("id")) in answered]:
+        rest["tool_calls"] = calls
+    if (old := message.get("function_call")) and (FUNCTION, old.get("name")) in answered:
+        rest["function_call"] = old
+    return rest if rest.keys() & {"tool_calls", "function_call"} or rest.get("content") or rest.get("refusal") else None

@@ -109,6 +109,18 @@ def test_results_that_nobody_called_for_are_left_out() -> None:
     assert pairs([calls("c1"), result("c1"), result("c9")]) == [calls("c1"), result("c1"), None]
 
 
+def test_calls_of_the_old_kind_are_paired_by_their_names() -> None:
+    """Claude takes no result without its call, whatever the role says: one that stayed would end the session."""
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    answer, other = ({"role": "function", "name": name, "content": "42"} for name in ("f", "g"))
+    assert pairs([user("a"), call, answer, says("b")]) == [user("a"), call, answer, says("b")]
+    assert pairs([answer, user("a"), answer]) == [None, user("a"), None]
+    assert pairs([call, other, answer]) == [call, None, answer]
+    assert pairs([call, result("f"), user("a")]) == [None, None, user("a")]
+    assert pairs([{**call, "content": "Look."}, user("a")]) == [says("Look."), user("a")]
+    assert pairs([calls("f"), answer]) == [None, None]
+
+
 def test_what_the_client_sent_is_left_as_it_is() -> None:
     sent = [result("c9"), calls("c1"), user("b")]
     assert pairs([user("a"), *sent], own=1) == [user("a"), *sent]
