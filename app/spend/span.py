@@ -34,17 +34,21 @@ def span_of(now: float, since: str | None = None, first: str | None = None, last
             raise Unprocessable("since: give either this or from and to", param="since")
         return Span(_since(since, today), today)
     end = today if last is None else _date(last, "to")
+    _check_kept(end, "to", oldest)
     begin = max(oldest, end - timedelta(days=USUAL_DAYS - 1)) if first is None else _date(first, "from")
-    for name, day in (("to", end), ("from", begin)):
-        if day < oldest:
-            raise Unprocessable(
-                f"{name}: costs are kept for {KEPT_DAYS} days; the first day there is, is {oldest}", param=name
-            )
+    _check_kept(begin, "from", oldest)
     if begin > end:
         raise Unprocessable(f"from: {begin} is after {end}, the last day that is asked about", param="from")
     if end > today:
         raise Unprocessable(f"to: {end} is yet to come; today is {today} in UTC", param="to")
     return Span(begin, end)
+
+
+def _check_kept(day: date, name: str, oldest: date) -> None:
+    if day < oldest:
+        raise Unprocessable(
+            f"{name}: costs are kept for {KEPT_DAYS} days; the first day there is, is {oldest}", param=name
+        )
 
 
 def _since(text: str, today: date) -> date:
