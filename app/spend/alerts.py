@@ -109,7 +109,8 @@ class Alerts:
     def _tell(self, reading: Reading, level: float) -> None:
         said = said_of(reading, level, self._clock.now())
         self._count(reading.counter.scope, said["level"])
-        log.warning("budget", **{name: value for name, value in said.items() if name not in ("event", "text")})
+        about = {name: value for name, value in said.items() if name not in ("event", "text", "level")}
+        log.warning("budget", reached=said["level"], **about)  # a line has a level of its own
         if self._post is not None:
             self._tasks.spawn(self._deliver(said), "budget alert")
 

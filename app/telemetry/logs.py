@@ -145,7 +145,7 @@ class Threshold:
 
 
 class Stamp:
-    """Puts time and level in front."""
+    """Puts time and level in front. A line that brings fields of these names does not get to say how grave it is."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -153,7 +153,8 @@ class Stamp:
     def __call__(self, _logger: Any, level: str, event: Event) -> Event:
         time = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds")
         name = event.pop("event")
-        return {"timestamp": f"{time[:-6]}Z", "level": level, "event": name, **event}
+        own = {"timestamp": f"{time[:-6]}Z", "level": level, "event": name}
+        return {**own, **event, **own}
 
 
 def render_json(event: Event) -> bytes:

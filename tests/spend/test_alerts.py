@@ -155,7 +155,8 @@ async def test_the_log_says_it(store: Store) -> None:
     with capture_logs() as lines:
         await Desk(store, levels=(0.8,)).look(reading(800))
     (line,) = lines
-    assert (line["event"], line["log_level"], line["level"]) == ("budget", "warning", "80%")
+    assert (line["event"], line["log_level"], line["reached"]) == ("budget", "warning", "80%")
+    assert "level" not in line, "else a log that is filtered by level loses the alert"
     assert line["budget"] == "agent:qe-*:day (qe-1)" and line["used_usd"] == 0.8
 
 

@@ -161,6 +161,13 @@ def test_access_logs_of_libraries_are_off(out: Out) -> None:
     assert out.writes == []
 
 
+def test_no_field_takes_the_place_of_what_every_line_has(out: Out) -> None:
+    """A `level` of something else would make a warning look like none, and a search by time miss it."""
+    get_logger("x").warning("moved", level="80%", timestamp="never")
+    line = out.lines()[0]
+    assert (line["level"], line["event"]) == ("warning", "moved") and line["timestamp"].startswith("2023-")
+
+
 def test_the_level_changes_while_running(out: Out) -> None:
     """Whoever hunts a fault in production cannot restart first; loggers made before must follow."""
     log, library = get_logger(), logging.getLogger("aiohttp.client")
