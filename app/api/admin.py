@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from app.access.keys import KeyRecord, Keys, KeySpec
 from app.api.auth import Door
+from app.api.inbound import peer_of
 
 
 class CreatedKey(KeyRecord):
@@ -53,7 +54,7 @@ def behind(door: Door) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                door.admin(dict(request.scope["headers"]))
+                door.admin(dict(request.scope["headers"]), peer_of(request.scope))
                 headers = [header for header in request.scope["headers"] if header[0] != b"content-type"]
                 return await handle(Request({**request.scope, "headers": headers}, request.receive))
 

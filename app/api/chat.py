@@ -30,7 +30,7 @@ class ChatEndpoint:
     resumable: Resumable | None = None
 
     async def __call__(self, inbound: Inbound) -> None:
-        caller = self.door.caller(inbound.headers)
+        caller = self.door.caller(inbound.headers, inbound.peer)
         terms = read_terms(inbound, caller)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True

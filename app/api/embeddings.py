@@ -23,7 +23,7 @@ class EmbeddingsEndpoint:
     limits: Limits
 
     async def __call__(self, inbound: Inbound) -> None:
-        caller = self.door.caller(inbound.headers)
+        caller = self.door.caller(inbound.headers, inbound.peer)
         terms = read_terms(inbound, caller)
         request = embeddings.read_request(await inbound.body(self.limits.body_bytes), terms)
         inbound.taken = True

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.auth import Door
+from app.api.inbound import peer_of
 from app.learning.decisions import Decisions
 from app.learning.outcome import folded
 
@@ -44,7 +45,7 @@ def feedback_router(door: Door, decisions: Decisions, count: Callable[[str], Non
     @router.post("/feedback", summary="Rate an answer of your own, 0 to 1", status_code=202)
     async def give(said: Feedback, request: Request) -> Noted:
         texts = [(name, text) for name in TEXTS if (text := getattr(said, name)) is not None]
-        caller = door.caller(dict(request.scope["headers"]))
+        caller = door.caller(dict(request.scope["headers"]), peer_of(request.scope))
         kept = await decisions.rate(said.request_id, caller, said.rating, texts)
         count(folded(said.rating))
         return Noted(request_id=said.request_id, rating=said.rating, kept=list(kept))
@@ -60,7 +61,7 @@ def for_callers(door: Door) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def guarded(request: Request) -> Response:
-                door.caller(dict(request.scope["headers"]))
+                door.caller(dict(request.scope["headers"]), peer_of(request.scope))
                 return await handle(request)
 
             return guarded

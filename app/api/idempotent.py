@@ -13,6 +13,7 @@ from typing import Final
 
 from app.access.idempotency import ANSWER_BYTES, HEADER, Answer, Claim, Headers, Idempotency, asked_of, keepable
 from app.api.auth import Door
+from app.api.front import Endpoint
 from app.api.inbound import Inbound, Message, Receive, Send
 from app.core.tasks import cancel_if
 from app.wire.chat.write import DONE
@@ -23,8 +24,6 @@ OF_ITS_TIME: Final = (REQUEST_ID, b"openai-processing-ms", b"x-ratelimit-")
 """How the names begin of headers that tell of the moment and not of the answer."""
 LATER_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """When to try again to keep an answer that the store did not take; its client has it already."""
-
-Endpoint = Callable[[Inbound], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Idempotent:
 
     async def __call__(self, inbound: Inbound) -> None:
         key = inbound.headers.get(HEADER)
-        if key is None or not keepable(caller := self.door.caller(inbound.headers)):
+        if key is None or not keepable(caller := self.door.caller(inbound.headers, inbound.peer)):
             await self.endpoint(inbound)
             return
         body = await inbound.body(self.body_bytes)

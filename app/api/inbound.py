@@ -55,6 +55,10 @@ class Inbound:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1").strip()
 
+    @property
+    def peer(self) -> str:
+        return peer_of(self.scope)
+
     async def begin(self, status: int, headers: Headers) -> None:
         """Sends the head of the reply."""
         self.answered = True
@@ -118,6 +122,11 @@ class Inbound:
                     left -= len(message.get("body", b""))
                     more = message.get("more_body", False)
         return RequestTooLarge(f"The body is larger than {limit} bytes.")
+
+
+def peer_of(scope: Scope) -> str:
+    """The address at the other end of the connection, whatever headers claim; empty on a Unix socket."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def _declared(headers: Mapping[bytes, bytes]) -> int:

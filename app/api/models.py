@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request, Response
 
 from app.api.auth import Door
+from app.api.inbound import peer_of
 from app.core.card import Card
 from app.core.errors import ModelNotFound
 from app.gateway.gateway import Gateway
@@ -20,13 +21,13 @@ def models_router(door: Door, gateway: Gateway, state_of: StateOf) -> APIRouter:
 
     @router.get("/models", summary="The models there are", response_class=Response)
     async def list_models(request: Request) -> Response:
-        caller = door.viewer(dict(request.scope["headers"]))
+        caller = door.viewer(dict(request.scope["headers"]), peer_of(request.scope))
         cards = [card for card in gateway.registry.cards if caller.may_use(card.id, card.name)]
         return _json(write_models(cards, {card.id: state_of(card) for card in cards}))
 
     @router.get("/models/{model:path}", summary="One model", response_class=Response)
     async def get_model(model: str, request: Request) -> Response:
-        caller = door.viewer(dict(request.scope["headers"]))
+        caller = door.viewer(dict(request.scope["headers"]), peer_of(request.scope))
         if model in AUTO_MODELS:
             return _json(write_model(model))
         card = gateway.registry.find(model).card

@@ -36,7 +36,7 @@ class RouteEndpoint:
     limits: Limits
 
     async def __call__(self, inbound: Inbound) -> None:
-        caller = self.door.viewer(inbound.headers)
+        caller = self.door.viewer(inbound.headers, inbound.peer)
         terms = read_terms(inbound, caller)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True  # what comes of it is no request of the log or the metrics

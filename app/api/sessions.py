@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from app.api.auth import Door
+from app.api.inbound import peer_of
 from app.core.errors import NotFound
 from app.sessions.export import as_json, as_markdown
 from app.sessions.said import NOTHING
@@ -18,7 +19,7 @@ def sessions_router(door: Door, sessions: Sessions) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["sessions"])
 
     def place(request: Request, session: str) -> str:
-        return place_of(door.caller(dict(request.scope["headers"])), session)
+        return place_of(door.caller(dict(request.scope["headers"]), peer_of(request.scope)), session)
 
     @router.get("/sessions/{session_id:path}", summary="What is kept of a conversation", response_class=Response)
     async def get_session(session_id: str, request: Request, format: Literal["json", "markdown"] = "json") -> Response:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from app.api.auth import Door
 from app.api.errors import error_headers
-from app.api.inbound import Inbound
+from app.api.inbound import Inbound, peer_of
 from app.api.line import LineTimes
 from app.api.resumable import STREAM_ID, Resumed
 from app.core.errors import InvalidValue, StreamExpired
@@ -40,7 +40,7 @@ def streams_router(door: Door, streams: Streams, times: LineTimes) -> APIRouter:
         after: str | None = None,
         last_event_id: str | None = Header(default=None),
     ) -> Response:
-        caller = door.caller(dict(request.scope["headers"]))
+        caller = door.caller(dict(request.scope["headers"]), peer_of(request.scope))
         # The header is newer: a browser sends it when it comes back, to the address it was first given.
         number = _number("after", after)
         number = _number("Last-Event-ID", last_event_id, number)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.access.failures import MOST, SECONDS
 from app.access.keys import KeyRing
 from app.api.auth import Door, bearer
 from app.core.caller import ANONYMOUS, Caller
 from app.core.clock import ManualClock
-from app.core.errors import InvalidApiKey, NotFound
+from app.core.errors import InvalidApiKey, NotFound, RateLimited
 
 ALICE = Caller(key_id="key_1", name="alice")
 
@@ -115,3 +116,46 @@ def test_the_operator_sees_what_callers_see_and_is_none_of_them() -> None:
         entrance.viewer(auth("other"))
     with pytest.raises(InvalidApiKey):
         entrance.caller(auth("boss"))
+
+
+GUESSER, OPERATOR = "192.0.2.1", "192.0.2.2"
+
+
+def test_who_guesses_at_keys_is_told_to_wait_and_harms_nobody_behind_the_same_proxy() -> None:
+    entrance = Door(lambda: Ring({"s3": ALICE}, True), admin_key="boss", open_at_first=True, clock=ManualClock())
+    for _ in range(MOST):
+        with pytest.raises(InvalidApiKey):
+            entrance.caller(auth("guess"), GUESSER)
+    with pytest.raises(RateLimited):
+        entrance.caller(auth("guess"), GUESSER)
+    assert entrance.caller(auth("s3"), GUESSER) is ALICE
+    entrance.admin(auth("boss"), GUESSER)  # another lock
+    with pytest.raises(InvalidApiKey):
+        entrance.caller(auth("guess"), OPERATOR)
+
+
+@pytest.mark.parametrize("at", ["admin", "viewer"])
+def test_who_guesses_at_the_admin_key_is_not_heard_for_a_minute_even_when_right(at: str) -> None:
+    """Wherever the admin key is looked at; else a slow guesser would come in by the other way."""
+    clock = ManualClock()
+    entrance = Door(lambda: Ring({"s3": ALICE}, True), admin_key="boss", open_at_first=True, clock=clock)
+    for _ in range(MOST):
+        with pytest.raises(InvalidApiKey):
+            getattr(entrance, at)(auth("guess"), GUESSER)
+    for look in (entrance.admin, entrance.viewer):
+        with pytest.raises(RateLimited):
+            look(auth("boss"), GUESSER)
+    assert entrance.viewer(auth("s3"), GUESSER) is ALICE
+    entrance.admin(auth("boss"), OPERATOR)
+    clock.advance(SECONDS)
+    entrance.admin(auth("boss"), GUESSER)
+
+
+def test_who_sends_no_key_does_not_guess() -> None:
+    """A probe without a key must not lock the operator out."""
+    entrance = Door(lambda: Ring({}, True), admin_key="boss", open_at_first=True, clock=ManualClock())
+    for _ in range(2 * MOST):
+        for look in (entrance.caller, entrance.viewer, entrance.admin):
+            with pytest.raises(InvalidApiKey):
+                look({}, GUESSER)
+    entrance.admin(auth("boss"), GUESSER)
