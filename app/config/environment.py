@@ -22,6 +22,17 @@ MAX_SECRET_BYTES: Final = 65_536
 OLLAMA_DEFAULT: Final = "http://127.0.0.1:11434"
 ANTHROPIC_DEFAULT: Final = "https://api.anthropic.com"
 
+ADMIN_KEY_MIN: Final = 16
+ADMIN_KEY_VARIETY: Final = 6
+"""Fewer different characters are a pattern."""
+WELL_KNOWN: Final = (
+    *("correcthorsebatterystaple", "abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnop", "qwertyuiop", "asdfghjkl"),
+    *("administrator", "placeholder", "password", "replace", "tierway", "litellm", "default", "zxcvbnm", "example"),
+    *("change", "qwerty", "secret", "master", "letmein", "admin", "please", "super", "very", "this", "here", "test"),
+    *("root", "token", "your", "key", "api", "top", "the", "my", "me", "sk", "tw"),
+)
+"""Words of examples and of lists, the longest first: a key of nothing else is no key, whatever digits go with it."""
+
 _FEATURE = "FEATURE_"
 _PREFIXES = ("TIERWAY_", _FEATURE)
 _KUBERNETES = re.compile(
@@ -92,6 +103,17 @@ def _flag(text: str) -> float:
     return share
 
 
+def _admin_key(text: str) -> str:
+    letters = re.sub(r"[^a-z]", "", text.lower())
+    for word in WELL_KNOWN:
+        letters = letters.replace(word, "")
+    if len(text) < ADMIN_KEY_MIN or len(set(text)) < ADMIN_KEY_VARIETY or not letters:
+        raise ValueError(
+            f"must be at least {ADMIN_KEY_MIN} characters that nobody can guess; make one: openssl rand -base64 32"
+        )
+    return text
+
+
 class Variable(NamedTuple):
     """One variable: how it is read (raises ValueError, whose text goes to people), its default, what it is."""
 
@@ -107,7 +129,10 @@ VARIABLES: Final[Mapping[str, Variable]] = {
     "TIERWAY_PORT": Variable(_whole(0, 65_535), 8080, "The port to listen on; 0 takes a free one."),
     "TIERWAY_WORKERS": Variable(_whole(1, 256), 1, "How many processes serve."),
     "TIERWAY_ADMIN_KEY": Variable(
-        str, None, "The key of the admin endpoints; without it they answer 404.", secret=True
+        _admin_key,
+        None,
+        "The key of the admin endpoints, of at least 16 characters; without it they answer 404.",
+        secret=True,
     ),
     "TIERWAY_DATA_DIR": Variable(
         _path,

@@ -100,7 +100,7 @@ def test_a_store_that_is_unusable_is_a_failure(run: Run, tmp_path: Path) -> None
 def test_secrets_are_never_printed(run: Run, tmp_path: Path, form: list[str]) -> None:
     """People paste what this prints into issues."""
     kept = tmp_path / "admin"
-    kept.write_text("hunter4")
+    kept.write_text("hunter4-of-the-operator")
     result = run(
         "check",
         "--offline",

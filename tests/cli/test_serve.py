@@ -26,6 +26,7 @@ from app.routing.registry import Registry
 from tests.api.site import card
 from tests.cli.conftest import Run, Start
 
+ADMIN_KEY = "the-admin-key-of-this-test"
 OLLAMA = Found("ollama", "ollama", True, 2, None)
 
 
@@ -53,7 +54,7 @@ def ask(url: str, key: str | None = None) -> int:
 
 def test_from_the_first_start_to_the_end(start: Start, run: Run) -> None:
     """What a newcomer does: start, paste the line, make a key, list the models, end the key."""
-    environ = {"OLLAMA_BASE_URL": "", "TIERWAY_ADMIN_KEY": "boss", "TIERWAY_LOG_LEVEL": "error"}
+    environ = {"OLLAMA_BASE_URL": "", "TIERWAY_ADMIN_KEY": ADMIN_KEY, "TIERWAY_LOG_LEVEL": "error"}
     command = start("serve", TIERWAY_PORT="0", **environ)
     told = command.until("\n\ncurl ")
     url, line = url_of(told), told.strip().splitlines()[-1]
@@ -65,7 +66,7 @@ def test_from_the_first_start_to_the_end(start: Start, run: Run) -> None:
     soon(lambda: ask(url) == 401)
     assert ask(url, secret) == 200
     assert run("models", "--url", url).exit_code == 1
-    for key in (secret, "boss"):
+    for key in (secret, ADMIN_KEY):
         assert run("models", "--url", url, "--key", key).exit_code == 0
     assert run("keys", "revoke", key_id).exit_code == 0
     soon(lambda: ask(url, secret) == 401)
@@ -162,11 +163,11 @@ def test_two_workers_are_one_gateway(start: Start, tmp_path: Path) -> None:
     """One file, one banner, one store, one set of numbers; one that dies is replaced and its gauges go with it."""
     file = tmp_path / "tierway.yaml"
     file.write_text("aliases: {vectors: tierway/static}")
-    environ = {"TIERWAY_WORKERS": "2", "TIERWAY_ADMIN_KEY": "boss"}
+    environ = {"TIERWAY_WORKERS": "2", "TIERWAY_ADMIN_KEY": ADMIN_KEY}
     command = start("serve", "--config", str(file), TIERWAY_PORT="0", **environ)
     told = command.until("\ncurl ", 60)
     assert "workers      2" in told
-    url, boss = url_of(told), {"authorization": "Bearer boss"}
+    url, boss = url_of(told), {"authorization": f"Bearer {ADMIN_KEY}"}
     soon(lambda: command.told.count("Application startup complete") == 2)
     made = httpx2.post(f"{url}/admin/keys", json={"name": "x"}, headers=boss).json()
     key = {"authorization": f"Bearer {made['key']}"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +137,39 @@ def test_a_secret_comes_with_its_source(tmp_path: Path) -> None:
 def test_a_file_without_a_usable_secret_is_a_problem(tmp_path: Path, content: bytes) -> None:
     """A key with a line break in it would break every request header it is put in."""
     (tmp_path / "key").write_bytes(content)
-    environment = Environment({"TIERWAY_ADMIN_KEY_FILE": str(tmp_path / "key")})
-    environment.secret("TIERWAY_ADMIN_KEY")
+    environment = Environment({"ANTHROPIC_API_KEY_FILE": str(tmp_path / "key")})
+    environment.secret("ANTHROPIC_API_KEY")
     (problem,) = environment.problems
-    assert problem.key == "TIERWAY_ADMIN_KEY_FILE"
+    assert problem.key == "ANTHROPIC_API_KEY_FILE"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("boss", "a-15-char-key-1", "admin", "ADMIN_ADMIN_ADMIN_1", "change-me-please-2026", "your-admin-key-here"),
+        *("Tierway-Admin-Key-1!", "sk-1234567890abcdefghijklmnop", "12345678901234567890", "aaaaaaaaaaaaaaaaaaaaaaaab"),
+        *("correct-horse-battery-staple", "sk-litellm-master-key-1"),
+    ],
+)
+def test_an_admin_key_that_somebody_guesses_is_refused_with_what_to_do(tmp_path: Path, key: str) -> None:
+    """From the variable and from a file; and the key itself is not repeated."""
+    path = tmp_path / "key"
+    path.write_text(key + "\n")
+    for environ in ({"TIERWAY_ADMIN_KEY": key}, {"TIERWAY_ADMIN_KEY_FILE": str(path)}):
+        environment = Environment(environ)
+        environment.secret("TIERWAY_ADMIN_KEY")
+        (problem,) = environment.problems
+        assert problem.key in environ and "16 characters" in problem.message and "openssl rand" in problem.message
+        assert key not in str(problem)
+
+
+@given(st.binary(min_size=16, max_size=48))
+def test_an_admin_key_as_advised_is_taken(noise: bytes) -> None:
+    """Whatever a generator gives: hexadecimal digits, base64, or words that one thought of."""
+    random = hashlib.sha256(noise).digest()
+    for key in (random.hex(), base64.b64encode(random).decode(), "the-admin-key-of-this-test"):
+        environment = Environment({"TIERWAY_ADMIN_KEY": key})
+        assert environment.secret("TIERWAY_ADMIN_KEY") is not None and environment.problems == []
 
 
 @pytest.mark.parametrize("path", ["/nowhere/at/all", "/", "a\0b"])

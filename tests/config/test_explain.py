@@ -11,7 +11,7 @@ from app.config.explain import as_json, as_yaml, explain, plain
 from app.config.load import load
 from app.config.settings import Settings
 
-ENVIRON = {"TIERWAY_ADMIN_KEY": "hunter2", "ANTHROPIC_API_KEY": "hunter2", "HOME": "/h"}
+ENVIRON = {"TIERWAY_ADMIN_KEY": "hunter2-of-the-operator", "ANTHROPIC_API_KEY": "hunter2", "HOME": "/h"}
 
 
 def settings(tmp_path: Path) -> Settings:

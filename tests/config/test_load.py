@@ -102,8 +102,15 @@ def test_with_a_file_there_are_only_its_aliases(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
     path.write_text("aliases: {fast: ollama/rnj-1}\n")
     assert dict(load({}, config_path=path).aliases) == {"fast": "ollama/rnj-1"}
-    path.write_text("")
+    path.write_text("{}")
     assert dict(load({}, config_path=path).aliases) == {}
+
+
+def test_a_named_file_that_is_empty_is_an_error(tmp_path: Path) -> None:
+    """Else a copy that broke off is a gateway without budgets."""
+    path = tmp_path / "t.yaml"
+    path.write_text("\n")
+    assert error_of({"TIERWAY_CONFIG": str(path)}) == [f"{path}: is empty; {{}} says that nothing is to be set"]
 
 
 def test_upstream_variables_count_only_where_the_file_has_no_upstreams(written: Path, tmp_path: Path) -> None:
@@ -180,13 +187,14 @@ def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
     assert "hunter2" not in "\n".join(problems)
 
 
+ADMIN_KEY = "hunter2-of-the-operator"
+
+
 def test_secrets_stay_out_of_repr_and_come_with_their_source() -> None:
-    settings = load(
-        {"TIERWAY_ADMIN_KEY": "sk-hunter2", "REDIS_URL": "redis://:hunter2@h", "ANTHROPIC_API_KEY": "hunter2"}
-    )
+    settings = load({"TIERWAY_ADMIN_KEY": ADMIN_KEY, "REDIS_URL": "redis://:hunter2@h", "ANTHROPIC_API_KEY": "hunter2"})
     assert "hunter2" not in repr(settings)
     assert settings.admin_key is not None
-    assert settings.admin_key.get_secret_value() == "sk-hunter2"
+    assert settings.admin_key.get_secret_value() == ADMIN_KEY
     assert dict(settings.sources) == {
         ("admin_key",): "TIERWAY_ADMIN_KEY",
         ("redis_url",): "REDIS_URL",
