@@ -160,7 +160,7 @@ def differences(before: Mapping[str, Entry], after: Mapping[str, Entry], look: L
     """`before` and `after` are what the journals said before and after the look. Counters that are over are left out:
     nobody is bound by them, and their evidence may be gone."""
     used = _sums(after.values(), lambda entry: _charged_between(before.get(entry.lease), entry, look, on_crash))
-    held = _held_between(look)
+    held = _held_between(before, after, look)
     found: list[Difference] = []
     for key in sorted({*used, *held, *look.counters}):
         kept, sums = look.counters.get(key), used.get(key)
@@ -202,12 +202,23 @@ def _charged_between(before: Entry | None, after: Entry, look: Look, on_crash: s
     return min(earlier, charge), max(earlier, charge, after.held_nano)
 
 
-def _held_between(look: Look) -> dict[str, tuple[int, int]]:
+def _held_between(before: Mapping[str, Entry], after: Mapping[str, Entry], look: Look) -> dict[str, tuple[int, int]]:
+    """A lease that came and went between the two readings of the open ones is in neither, and may have been in the
+    counters all the same; one that ended meanwhile may have grown before."""
     found: dict[str, tuple[int, int]] = {}
-    for id in {*look.open_before, *look.open_after}:
-        first, second = look.open_before.get(id), look.open_after.get(id)
+    moved = {id: entry for id, entry in after.items() if _moved(before.get(id), entry)}
+    for id in {*look.open_before, *look.open_after, *moved}:
+        first, second, entry = look.open_before.get(id), look.open_after.get(id), moved.get(id)
         amounts = [0 if each is None else each.held_nano for each in (first, second)]
-        for key in (first or second or Open(0, ())).keys:
+        lease = first or second
+        keys = lease.keys if lease is not None else tuple(counter.key for counter in moved[id].counters)
+        grown = 0 if entry is None else entry.held_nano
+        for key in keys:
             least, most = found.get(key, (0, 0))
-            found[key] = least + min(amounts), most + max(amounts)
+            found[key] = least + min(amounts), most + max(*amounts, grown)
     return found
+
+
+def _moved(before: Entry | None, after: Entry) -> bool:
+    """Whether it may have been open between the two; a settlement is written down before the store knows of it."""
+    return before != after and (before is None or not before.is_last_word)

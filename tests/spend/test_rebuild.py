@@ -199,6 +199,12 @@ RESERVED_A, SETTLED_A, EXPIRED_A = (RESERVED, "a", 0), (SETTLED, "a", 300), (EXP
         ([RESERVED_A], [SETTLED_A], look(300, 0), True),
         ([RESERVED_A], [SETTLED_A], look(800, 0, ["a"], []), False),
         ([], [SETTLED_A], look(300), True),
+        ([], [SETTLED_A], look(0, 700), True),  # it came and went between two readings of what is open
+        ([RESERVED_A], [SETTLED_A], look(0, 700), True),
+        ([], [SETTLED_A], look(0, 701), False),
+        ([SETTLED_A], [SETTLED_A], look(300, 700), False),
+        ([EXPIRED_A], [SETTLED_A], look(300, 700), False),
+        ([RESERVED_A], [RESERVED_A], look(700, 700), False),
         ([SETTLED_A], [SETTLED_A], look(0, 700, ["a"]), True),  # told to the journal, not yet to the store
         ([EXPIRED_A], [SETTLED_A], look(700), True),
         ([EXPIRED_A], [SETTLED_A], look(300), True),
@@ -216,6 +222,13 @@ def test_what_moves_while_we_look_is_no_difference_and_all_else_is(
     before: list[tuple[str, str, int]], after: list[tuple[str, str, int]], seen: Look, right: bool
 ) -> None:
     found = differences(steps(*before), steps(*after), seen, "full")
+    assert (found == []) is right
+
+
+@pytest.mark.parametrize(("held", "right"), [(900, True), (901, False)])
+def test_what_grew_and_ended_while_we_looked_is_no_difference(held: int, right: bool) -> None:
+    after = leases(step(SETTLED, "a", 300, held=900, counters=(DAY,)))
+    found = differences(steps(RESERVED_A), after, look(0, held, ["a"], []), "full")
     assert (found == []) is right
 
 
