@@ -27,7 +27,8 @@ from app.core.errors import GatewayError, StreamOrphaned
 from app.core.events import Fault, Start
 from app.core.request import Request
 from app.core.tasks import TaskOwner, Watched, cancel_if
-from app.gateway.resumable import Live, Status, Streams
+from app.gateway.live import Live
+from app.gateway.resumable import Status, Streams
 from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec
 from app.wire.objects import write_error
@@ -74,7 +75,7 @@ class Resumable:
         live = await self._streams.open(caller, request)
         if live is None:
             return False
-        request = _heeded(request)
+        request = _heeded(request, live.id)
 
         async def head() -> Headers:
             start = await live.begun()
@@ -155,11 +156,11 @@ async def pass_on(inbound: Inbound, line: Line, head: Head, events: AsyncGenerat
         await line.end(b"")
 
 
-def _heeded(request: Request) -> Request:
-    """The header has an effect: it is not among those that have none."""
+def _heeded(request: Request, stream_id: str) -> Request:
+    """It is known which stream it makes. The header has an effect: it is not among those that have none."""
     name = RESUMABLE.decode()
     ignored = tuple(each for each in request.terms.ignored if each != name)
-    return replace(request, terms=replace(request.terms, ignored=ignored))
+    return replace(request, terms=replace(request.terms, ignored=ignored, stream_id=stream_id))
 
 
 def _seen(error: BaseException, request: Request) -> GatewayError:

@@ -58,7 +58,8 @@ class Record:
     """One finished request. `status` is what the client was sent: 200 for a stream that broke after it began, with
     `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`
     its own bound on what is kept. `needs` is what a model had to be able to do to answer it.
-    `config_version` names the configuration that it was planned by."""
+    `config_version` names the configuration that it was planned by, `stream_id` the stream that it was, where that can
+    be resumed."""
 
     request_id: str
     parent_id: str | None
@@ -101,3 +102,4 @@ class Record:
     retention_days: int | None = None
     needs: frozenset[Ability] = frozenset()
     config_version: str | None = None
+    stream_id: str | None = None

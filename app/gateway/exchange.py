@@ -227,6 +227,7 @@ class Exchange:
             tenant=self.caller.tenant,
             agent=terms.agent,
             session=terms.session,
+            stream_id=terms.stream_id,
             model=None if card is None else card.id,
             upstream=None if card is None else card.upstream,
             local=None if card is None else card.local,

@@ -1,8 +1,7 @@
 """Streams that outlive their client: made once, kept in the store for minutes, read from any gateway by their owner.
 
-`Live` is one that this gateway makes: events go into its tail at the upstream's pace, from there to the store in
-batches, and to readers here. `Streams` finds streams for those who come back, wherever they are made. Who makes the
-answer and what events look like is left to the edge.
+`Streams` opens them, and finds them for those who come back, wherever they are made. How one that is made here lives is
+`live`'s story; who makes the answer and what events look like is left to the edge.
 """
 
 from __future__ import annotations
@@ -10,38 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
 from enum import StrEnum
 from typing import Final
 
 from app.core.caller import Caller
-from app.core.errors import GatewayError, NotFound, StoreUnavailable, StreamBroken, StreamExpired
-from app.core.events import Start
+from app.core.errors import NotFound, StoreUnavailable, StreamBroken, StreamExpired
 from app.core.record import Record
 from app.core.request import Request
 from app.flags import Flags
 from app.gateway.deciding import decided_flags
-from app.gateway.tail import BATCH_EVENTS, Tail
+from app.gateway.live import Bounds, Live
 from app.store.streams import Gone, Page, State, StreamStore
 
-BEHIND_SECONDS: Final = 0.04
-"""How long events wait for others to go to the store with; the call takes its time too."""
-LATER_SECONDS: Final = (0.0, 0.5, 1.0, 2.0, 4.0)
-"""When to try again to tell the store of the end."""
 RECORD_SECONDS: Final = 10.0
-SEEN_SECONDS: Final = 2.0
-"""For how long a reader elsewhere counts as there at least: it says so every now and then."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 0.25
 PATIENCE_SECONDS: Final = 10.0
 RECONNECT_PAUSE: Final = 0.25
 
 UNKNOWN: Final = "There is no such stream of yours; what is known of one is kept for a day."
-
-log = logging.getLogger("tierway.streams")
 
 
 class Status(StrEnum):
@@ -50,147 +38,6 @@ class Status(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     ORPHANED = "orphaned"
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """`orphan_seconds`: how long a stream runs on with nobody who reads it."""
-
-    orphan_seconds: float = 60.0
-    buffer_bytes: int = 262_144
-
-
-class Live:
-    """One stream that is made here. Its maker calls `begin` or `fail`, `add`, and at last `end`, and runs `tend` beside
-    that, which returns when nobody reads the stream any more."""
-
-    def __init__(self, id: str, name: str, calls: StreamStore, bounds: Bounds) -> None:
-        self.id = id
-        self.name = name
-        self.by = secrets.token_hex(8)
-        self.tail = Tail(bounds.buffer_bytes)
-        self._calls = calls
-        self._orphan_seconds = bounds.orphan_seconds
-        loop = asyncio.get_running_loop()
-        self._time = loop.time
-        self._readers = 0
-        self._left_at = loop.time()
-        self._seen_at = float("-inf")  # when somebody read it elsewhere
-        self._abandoned = False
-        self._head: asyncio.Future[Start] = loop.create_future()
-        self.record: asyncio.Future[Record] = loop.create_future()
-        self._stir = asyncio.Event()
-        self._storing = asyncio.Lock()
-        self._away = False
-
-    # --- who makes it -------------------------------------------------------------------------------------------------
-
-    def begin(self, start: Start) -> None:
-        if not self._head.done():
-            self._head.set_result(start)
-
-    def fail(self, error: GatewayError) -> None:
-        """It ended with this; whoever waits for its beginning is told."""
-        if not self._head.done():
-            self._head.set_exception(error)
-            self._head.exception()  # looked at even when nobody waits, or asyncio reports it as lost
-
-    async def add(self, data: bytes) -> None:
-        """Adds encoded events. Waits only where there is no room: until the store has some of them, or, when it has
-        none, a reader."""
-        tail = self.tail
-        tail.add(data)
-        self._stir.set()
-        if tail.behind >= BATCH_EVENTS and not self._away:
-            await self._store()
-        while tail.full:
-            if not tail.kept:
-                await tail.went.wait()
-            elif self._away or not await self._store():
-                tail.give_up_store()
-
-    async def end(self) -> None:
-        """Nothing more comes; returns once the store knows."""
-        self.tail.end()
-        for pause in LATER_SECONDS:
-            await asyncio.sleep(pause)
-            if not self.tail.kept or await self._store(State.ENDED):
-                return
-
-    async def tend(self) -> None:
-        while not self._is_orphan():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._rest()):
-                    await self._stir.wait()
-                await asyncio.sleep(BEHIND_SECONDS)
-            self._stir.clear()
-            if self.tail.kept:
-                await self._store()
-
-    async def _store(self, state: State = State.RUNNING) -> bool:
-        """Stores what is not stored yet, and says that the stream is alive; False while the store is away."""
-        tail = self.tail
-        async with self._storing:
-            until = tail.last
-            while tail.kept:
-                last, batch = tail.batch()
-                over = state if last == tail.last else State.RUNNING
-                try:
-                    unread = await self._calls.append(self.name, self.by, last, batch, over)
-                except StoreUnavailable:
-                    self._away = True
-                    return False
-                except GatewayError:
-                    log.exception("a stream cannot be kept")
-                    unread = None
-                self._away = False
-                if unread is None:
-                    tail.give_up_store()
-                    break
-                self._seen_at = max(self._seen_at, self._time() - unread)
-                tail.has_stored(last)
-                if last >= until:
-                    break
-        return True
-
-    def _rest(self) -> float:
-        """Seconds after which the store must hear of it, or somebody must look whether it is read."""
-        alone = self._alone_at() - self._time()
-        return min(self._calls.renew_seconds, max(alone, 0.01))
-
-    def _is_orphan(self) -> bool:
-        return self._time() >= self._alone_at()
-
-    def _alone_at(self) -> float:
-        """From when on nobody will have read it for too long."""
-        if self._abandoned:
-            return float("-inf")
-        if self._readers:
-            return float("inf")
-        elsewhere = self._seen_at + max(SEEN_SECONDS, self._orphan_seconds)
-        return max(self._left_at + self._orphan_seconds, elsewhere)
-
-    # --- who reads it here --------------------------------------------------------------------------------------------
-
-    async def begun(self) -> Start:
-        """The first event. Raises the error that came instead of it."""
-        return await asyncio.shield(self._head)
-
-    @contextlib.contextmanager
-    def attended(self) -> Iterator[None]:
-        """Meanwhile somebody is there for it."""
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
-            self._left_at = self._time()
-            self._stir.set()  # when to look again is another time now
-
-    def abandon(self) -> None:
-        """Nobody can come back to it: its client left without having been told its id."""
-        self._abandoned = True
-        self._stir.set()
 
 
 class Streams:
@@ -202,12 +49,13 @@ class Streams:
         self._mode = mode
         self._bounds = bounds
         self._live: dict[str, Live] = {}
-        self._unrecorded: dict[tuple[str | None, str], Live] = {}
+        self._unrecorded: dict[str, Live] = {}
 
     # --- making one ---------------------------------------------------------------------------------------------------
 
     async def open(self, caller: Caller, request: Request) -> Live | None:
-        """A new stream for this request; None where it is not to be resumable, or cannot be."""
+        """A new stream for this request, whose terms are to name it from then on; None where it is not to be
+        resumable, or cannot be."""
         if not self._wanted(caller, request):
             return None
         id = f"stream_{secrets.token_hex(16)}"
@@ -218,7 +66,7 @@ class Streams:
         except StoreUnavailable:
             return None
         self._live[live.name] = live
-        self._unrecorded[caller.key_id, request.id] = live
+        self._unrecorded[id] = live
         return live
 
     def _wanted(self, caller: Caller, request: Request) -> bool:
@@ -229,7 +77,7 @@ class Streams:
 
     def note(self, record: Record) -> None:
         """A reader of finished requests: what a stream came to is told of it for a day."""
-        live = self._unrecorded.pop((record.key_id, record.request_id), None)
+        live = None if record.stream_id is None else self._unrecorded.pop(record.stream_id, None)
         if live is not None and not live.record.done():
             live.record.set_result(record)
 
@@ -243,8 +91,7 @@ class Streams:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RECORD_SECONDS):
                 record = await live.record
-        for waiting in [asked for asked, other in self._unrecorded.items() if other is live]:
-            del self._unrecorded[waiting]
+        self._unrecorded.pop(live.id, None)
         with contextlib.suppress(StoreUnavailable):
             await self._calls.tell(live.name, {"status": status, **_told(record)})
 

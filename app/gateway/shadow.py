@@ -40,7 +40,6 @@ class Shadowed:
     rollout: str
     request_id: str
     of: str
-    given_by: str
     model: str
     comparison: Comparison
     outcome: Outcome
@@ -147,7 +146,7 @@ class Shadows:
         meaning = cosine(*vectors) if len(vectors) == len(texts) else None
         comparison = compare(request, given, other, meaning)
         outcome = outcome_of(comparison, self._clock.now())
-        self._told(Shadowed(rollout.name, child.id, request.id, by.model, instead.model, comparison, outcome))
+        self._told(Shadowed(rollout.name, child.id, request.id, instead.model, comparison, outcome))
 
     def _child(self, request: Request, rollout: Running, model: str) -> Request:
         """Whoever sent the first request set a deadline for the answer he waits for; this one nobody waits for."""
@@ -159,6 +158,7 @@ class Shadows:
             deadline=self._clock.monotonic() + DEADLINE_SECONDS,
             priority="batch",
             session=None,
+            stream_id=None,
             arm=f"{rollout.name}:{TREATMENT}",
         )
         return replace(request, model=model, terms=terms)

@@ -19,7 +19,8 @@ from app.core.request import Request
 from app.core.tasks import TaskOwner
 from app.flags import Flags
 from app.gateway import resumable as running
-from app.gateway.resumable import Bounds, Streams
+from app.gateway.live import Bounds
+from app.gateway.resumable import Streams
 from app.store.client import Store
 from app.store.streams import StreamStore
 from app.wire import chat
@@ -76,7 +77,8 @@ async def test_a_stream_and_its_repetition(store: Store) -> None:
     assert wire.headers["content-type"].startswith("text/event-stream")
     assert wire.headers["x-tierway-ignored"] == "x-tierway-cache" and wire.headers["x-tierway-model"]
     id = wire.headers["x-tierway-stream-id"]
-    assert id.startswith("stream_")
+    ((_, made),) = site.gateway.asked
+    assert id.startswith("stream_") and made.terms.stream_id == id, "its record finds it by that"
     await site.again(again, id, 2)
     assert again.body == wire.body[wire.body.index(b"id: 3\n") :] and again.complete
     assert again.headers["x-tierway-stream-id"] == id and again.headers["x-request-id"]

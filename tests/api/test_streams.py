@@ -17,7 +17,8 @@ from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.clock import ManualClock
 from app.flags import Flags
-from app.gateway.resumable import Bounds, Streams, name_of
+from app.gateway.live import Bounds
+from app.gateway.resumable import Streams, name_of
 from app.store.client import Store
 from app.store.streams import Lives, State, StreamStore
 from tests.api.site import ADMIN, error, site

@@ -168,6 +168,7 @@ def test_a_record_holds_everything_the_request_was() -> None:
         parent_id="req-1",
         depth=1,
         session="s-1",
+        stream_id="stream_1",
         agent="qe-1",
         trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
@@ -225,6 +226,7 @@ def test_a_record_holds_everything_the_request_was() -> None:
         "retention_days": 30,
         "needs": chat().needs,
         "config_version": None,
+        "stream_id": "stream_1",
     }
     record = exchange.record()
     assert {field.name: getattr(record, field.name) for field in fields(Record)} == expected
