@@ -55,10 +55,9 @@ from app.gateway.attempts import Attempts
 from app.gateway.discovery import Discovery, Found
 from app.gateway.finding import discovered, nothing_known
 from app.gateway.gateway import Gateway
-from app.gateway.live import Bounds
 from app.gateway.overload import Overload
 from app.gateway.reloading import Outcome
-from app.gateway.resumable import Streams
+from app.gateway.resumable import Bounds, Streams
 from app.gateway.routed import Basis, Routed
 from app.gateway.runtime import Runtime
 from app.gateway.sessions import Conversing
@@ -231,7 +230,7 @@ def _parts(
     spending = Spending(basis, routed, meters.money, lambda: [each.caller() for each in keys.ring.records])
     streams = _streams(basis)
     readers = (*routed.readers, spending.costs.note, streams.note, meters.operation.observe, _request_log(settings))
-    routing = settings.routing
+    routing, talks = settings.routing, _conversing(basis, routed, meters.session)
     gateway = Gateway(
         routed.planning,
         Attempts(
@@ -245,9 +244,9 @@ def _parts(
         clock,
         admit=spending.admission,
         prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
+        converse=talks,
+        least_pace=settings.streaming.min_tokens_per_second,
     )
-    gateway.converse = talks = _conversing(basis, routed, meters.session)
-    gateway.least_pace = settings.streaming.min_tokens_per_second
     answers = Unstreamed(gateway, basis.flags)
     return Parts(door, routed, spending, overload, streams, gateway, answers, talks, tasks, TaskOwner(log_error))
 

@@ -348,7 +348,6 @@ class AccountFault(UpstreamFault):
 class Rejected(CallerError):
     """The upstream says that the request itself is wrong (400, 413, 422)."""
 
-    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None) -> None:
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None) -> None:
         super().__init__(message, param=param)
         self.upstream_status = status
-        self.upstream_code = code

@@ -17,8 +17,6 @@ from app.core.errors import GatewayError
 from app.core.money import Tokens
 from app.core.record import Served
 
-FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
-
 
 @dataclass(slots=True)
 class Start:

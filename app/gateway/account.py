@@ -7,11 +7,8 @@ from typing import NamedTuple, Protocol
 
 from app.core.money import Price
 from app.core.record import Attempt
-from app.core.request import EmbeddingRequest, Request
 from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
 from app.spend.bounds import Bound
-
-Asked = Request | EmbeddingRequest
 
 
 class Cells(Protocol):

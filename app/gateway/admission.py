@@ -23,9 +23,9 @@ from app.core.clock import Clock
 from app.core.errors import BudgetExceeded, BudgetStoreUnavailable, StoreUnavailable, Unbounded
 from app.core.money import FREE
 from app.core.record import Attempt
-from app.core.request import Request
+from app.core.request import AnyRequest, Request
 from app.core.spending import CostCell, Counter, Lease, Rate, Seats
-from app.gateway.account import Account, Asked, Hold
+from app.gateway.account import Account, Hold
 from app.spend import bounds
 from app.spend.bounds import Bound
 from app.spend.budgets import Budgets, exceeded
@@ -61,14 +61,16 @@ class Admission:
     budgets: Budgets
     calibration: Calibration | None
     clock: Clock
-    guarded: Callable[[Asked, Caller], bool]
+    guarded: Callable[[AnyRequest, Caller], bool]
     denied: Callable[[str, Counter | None], None]
     cells: BookCells
     lower: bool = False
     _count: itertools.count[int] = field(default_factory=itertools.count, init=False)
     _process: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
 
-    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+    async def enter(
+        self, account: Account, caller: Caller, request: AnyRequest, card: Card, *, at_last: bool
+    ) -> AnyRequest:
         """The request as this model may get it; what an earlier attempt owes is paid first. Raises `RateLimited` (also
         as `TooLargeForRate`), `BudgetExceeded`, `Unbounded`, `BudgetStoreUnavailable`. `at_last`: nothing else is left
         to try, so a shorter answer is better than none."""
@@ -81,7 +83,9 @@ class Admission:
         account.entered, account.denied = True, None
         return sent
 
-    async def _enter(self, account: Account, caller: Caller, request: Asked, card: Card, at_last: bool) -> Asked:
+    async def _enter(
+        self, account: Account, caller: Caller, request: AnyRequest, card: Card, at_last: bool
+    ) -> AnyRequest:
         rates, seats = _limits(account, caller, request)
         hold = self._hold(account, caller, request, card, int(self.clock.now() * 1_000))
         if hold is None and not rates and seats is None:
@@ -151,7 +155,7 @@ class Admission:
 
     # --- what an attempt holds --------------------------------------------------------------------------------------
 
-    def _hold(self, account: Account, caller: Caller, request: Asked, card: Card, now_ms: int) -> Hold | None:
+    def _hold(self, account: Account, caller: Caller, request: AnyRequest, card: Card, now_ms: int) -> Hold | None:
         """None where nothing is to be held: a free model, or one whose price nobody knows and nobody limits."""
         if (price := card.price) == FREE:
             return None
@@ -177,7 +181,7 @@ class Admission:
         lease = Lease(self._name(), request.terms.root_id, card.id, nano, counters, self.ledger.epoch)
         return Hold(lease, bound, price, book, calibrated=self.calibration is not None, guarded=guarded)
 
-    def _bound(self, request: Asked, card: Card) -> Bound:
+    def _bound(self, request: AnyRequest, card: Card) -> Bound:
         if self.calibration is None:
             return bounds.bound(request, card)
         bound = bounds.bound(request, card, strict=False)
@@ -188,7 +192,7 @@ class Admission:
     def _name(self) -> str:
         return f"{self._process}-{next(self._count)}"
 
-    def _lowered(self, hold: Hold, denied: Denied, request: Asked, at_last: bool) -> Hold | None:
+    def _lowered(self, hold: Hold, denied: Denied, request: AnyRequest, at_last: bool) -> Hold | None:
         """The hold for a shorter answer, which fits what is left; None where there is none."""
         if not (at_last and isinstance(request, Request) and (self.lower or request.max_tokens is None)):
             return None
@@ -200,7 +204,7 @@ class Admission:
         return hold._replace(lease=lease, bound=bound)
 
     async def _ask(
-        self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, caller: Caller, request: Asked
+        self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, caller: Caller, request: AnyRequest
     ) -> tuple[AdmissionReply | None, Hold | None, Seats | None]:
         """What the store says, None where it is away and this needs none; what is held then, and the seat."""
         if hold is not None and hold.lent:
@@ -217,7 +221,7 @@ class Admission:
         except StoreUnavailable:
             return None, hold, None
 
-    def _held(self, account: Account, request: Asked, hold: Hold | None) -> Asked:
+    def _held(self, account: Account, request: AnyRequest, hold: Hold | None) -> AnyRequest:
         """The request as it may be sent, now that this is held for it: with the limit that was reckoned with."""
         account.hold = hold
         if hold is None or not isinstance(request, Request) or not self.budgets.limited(hold.lease.counters):
@@ -228,7 +232,7 @@ class Admission:
         return request if request.max_tokens == most else replace(request, max_tokens=most)
 
 
-def _limits(account: Account, caller: Caller, request: Asked) -> tuple[tuple[Rate, ...], Seats | None]:
+def _limits(account: Account, caller: Caller, request: AnyRequest) -> tuple[tuple[Rate, ...], Seats | None]:
     """What the caller's own limits ask for, once per request; of what the gateway starts by itself nothing."""
     unlimited = caller.requests_per_minute is None and caller.tokens_per_minute is None and caller.concurrency is None
     if account.entered or unlimited or request.terms.depth:
@@ -238,11 +242,11 @@ def _limits(account: Account, caller: Caller, request: Asked) -> tuple[tuple[Rat
     return rates, limits.seats_of(caller, request.id)
 
 
-def _unlimited(request: Asked) -> bool:
+def _unlimited(request: AnyRequest) -> bool:
     return isinstance(request, Request) and request.stream and request.max_tokens is None
 
 
-def _note(caller: Caller, request: Asked) -> bytes:
+def _note(caller: Caller, request: AnyRequest) -> bytes:
     """What an operator is told of a hold, and what its charge is summed up as should nobody settle it."""
     terms = request.terms
     return orjson.dumps(

@@ -7,20 +7,19 @@ answer; its last chunk names the model that began it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from app.core.errors import Blame, GatewayError
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall
 from app.core.request import Request
 from app.gateway.exchange import Exchange
+from app.gateway.sessions import Ask
 
 MOST: Final = 2
 """So often an answer is gone on with."""
 SAID_MOST: Final = 1_048_576
 """Characters beyond which an answer is not kept for that."""
-
-Ask = Callable[[], AsyncGenerator[Event, None]]
 
 
 async def continuing(exchange: Exchange, ask: Ask) -> AsyncGenerator[Event, None]:

@@ -34,7 +34,8 @@ from app.routing.registry import Registry
 
 class Gateway:
     """Answers requests. `registry` and `upstreams` are snapshots that discovery swaps; `prepare` fills in the
-    operator's defaults; `repeat` picks the answers that have a shadow; `converse` knows what was said before."""
+    operator's defaults; `converse` knows what was said before; `least_pace` is asked of streams, in tokens a second.
+    `repeat` picks the answers that have a shadow: set once there is a gateway, which shadows ask."""
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class Gateway:
         *,
         admit: Admit = everyone,
         prepare: Prepare = as_it_came,
+        converse: Converse = unkept,
+        least_pace: float = 0.0,
     ) -> None:
         self.repeat: Repeat = never_again
-        self.converse: Converse = unkept
         self._admit = admit
         self._prepare = prepare
-        self.least_pace = 0.0
+        self._converse = converse
+        self._least_pace = least_pace
         self.registry = Registry(())
         self.upstreams: Mapping[str, Upstream] = {}
         self._planner = planner
@@ -63,7 +66,7 @@ class Gateway:
         once content has gone out. Raises a `GatewayError` before that. Closing it cancels the upstream."""
         exchange = Exchange(caller, request, "chat", self._clock)
         with self._settled(exchange):
-            conversation = exchange.conversation = await self.converse(caller, request)
+            conversation = exchange.conversation = await self._converse(caller, request)
             if conversation is not None:
                 exchange.request = request = conversation.request
             planned = exchange.planned = self._planner(request, caller, self.registry)
@@ -122,7 +125,7 @@ class Gateway:
     def _stream(self, candidate: Candidate, exchange: Exchange) -> AsyncGenerator[Event, None]:
         assert isinstance(exchange.sent, Request)
         events = self.upstreams[candidate.card.upstream].stream(exchange.sent, candidate.card)
-        return paced(events, self.least_pace) if self.least_pace and exchange.streams else events
+        return paced(events, self._least_pace) if self._least_pace and exchange.streams else events
 
     def _answered(self, exchange: Exchange, planned: Planned, tap: Tap | None) -> None:
         """An answer went well: its conversation is remembered, and its shadow may begin."""

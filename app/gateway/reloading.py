@@ -23,7 +23,6 @@ from app.telemetry.logs import get_logger
 
 LOOK_SECONDS: Final = 0.5
 OK, UNCHANGED, FAILED = "ok", "unchanged", "failed"
-OUTCOMES: Final = (OK, UNCHANGED, FAILED)
 TOPIC: Final = "reload"
 PROBLEMS_SHOWN: Final = 20
 FILE: Final = "file"

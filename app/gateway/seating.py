@@ -8,7 +8,7 @@ may, as if the first had failed.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -18,10 +18,9 @@ from app.core.errors import Shed
 from app.core.plan import Candidate
 from app.core.request import Terms
 from app.gateway.exchange import Exchange
+from app.gateway.turns import Enter
 from app.upstreams.gate import Gate
 from app.upstreams.gates import Ceiling
-
-Enter = Callable[[Candidate, bool], Awaitable[None]]
 
 WAIT_SECONDS: Final = 30.0
 """The most a request waits in all lines together."""

@@ -16,9 +16,9 @@ import orjson
 from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.record import Attempt
+from app.core.request import AnyRequest
 from app.core.spending import CostCell, Counter
 from app.core.tasks import TaskOwner
-from app.gateway.account import Asked
 from app.gateway.admission import Admission
 from app.gateway.budget_admin import TOPIC, BudgetAdmin
 from app.gateway.deciding import decided_flags
@@ -115,7 +115,7 @@ class Spending:
         if is_limited(self._basis.settings, self.budgets.changed.values(), self._callers()):
             await self.ledger.make_durable()
 
-    def _guarded(self, request: Asked, caller: Caller) -> bool:
+    def _guarded(self, request: AnyRequest, caller: Caller) -> bool:
         return decided_flags(self._basis.flags, request, caller)["BUDGET_GUARD"]
 
     def _denied(self, scope: str, counter: Counter | None) -> None:

@@ -9,8 +9,8 @@ from app.core.caller import Caller
 from app.core.card import Card
 from app.core.events import Event
 from app.core.plan import Plan
-from app.core.request import EmbeddingRequest, Request
-from app.gateway.account import Account, Asked
+from app.core.request import AnyRequest, EmbeddingRequest, Request
+from app.gateway.account import Account
 from app.gateway.planning import Planned
 from app.gateway.sessions import Conversation
 from app.gateway.shadow import Tap
@@ -35,7 +35,9 @@ class Planner(Protocol):
 
 
 class Admit(Protocol):
-    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+    async def enter(
+        self, account: Account, caller: Caller, request: AnyRequest, card: Card, *, at_last: bool
+    ) -> AnyRequest:
         """The request as this model may get it. Raises what keeps it from there; `at_last`: nothing else is left."""
         ...
 
@@ -71,7 +73,9 @@ def never_again(caller: Caller, request: Request, plan: Plan) -> Tap | None:
 class Everyone:
     """Lets every request go anywhere."""
 
-    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+    async def enter(
+        self, account: Account, caller: Caller, request: AnyRequest, card: Card, *, at_last: bool
+    ) -> AnyRequest:
         return request
 
     async def extend(self, account: Account) -> bool:

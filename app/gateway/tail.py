@@ -54,10 +54,6 @@ class Tail:
         return self._size > self._most
 
     @property
-    def readers(self) -> int:
-        return len(self._places)
-
-    @property
     def _first(self) -> int:
         return self.last - len(self._frames) + 1
 

@@ -146,7 +146,7 @@ def error_of(
     if status >= 400:
         text = clean(message) or f"the upstream refused the request with status {status}"
         named = param if param is not None and _FIELD.fullmatch(param) else None
-        return RequestTooLarge(text) if status == 413 else Rejected(text, status=status, code=code, param=named)
+        return RequestTooLarge(text) if status == 413 else Rejected(text, status=status, param=named)
     return BadReply(f"the upstream answered with the unexpected status {status}")
 
 

@@ -14,8 +14,8 @@ from app.core.clock import ManualClock
 from app.core.errors import StoreUnavailable
 from app.core.money import Price
 from app.core.record import Attempt
+from app.core.request import AnyRequest
 from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
-from app.gateway.account import Asked
 from app.gateway.admission import Admission
 from app.spend.budgets import Budgets
 from app.spend.calibration import Calibration
@@ -263,7 +263,7 @@ class Till:
             self.ledger, self.budgets, calibration, self.clock, self._guarded, self._denied, self._cells, lower=lower
         )
 
-    def _guarded(self, request: Asked, caller: Caller) -> bool:
+    def _guarded(self, request: AnyRequest, caller: Caller) -> bool:
         return self.guard
 
     def _denied(self, scope: str, counter: Counter | None) -> None:

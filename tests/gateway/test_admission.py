@@ -13,9 +13,9 @@ from app.core.card import Ability, Card
 from app.core.errors import BudgetExceeded, BudgetStoreUnavailable, RateLimited, Unbounded
 from app.core.money import FREE, Tokens
 from app.core.record import Attempt
-from app.core.request import Request
+from app.core.request import AnyRequest, Request
 from app.core.spending import Counter, RateState
-from app.gateway.account import Account, Asked
+from app.gateway.account import Account
 from app.gateway.admission import SLICE_TOKENS, TRIES, Admission
 from app.spend.calibration import Calibration
 from app.store.ledger import RECORDED, RELEASED, SETTLED, Denied, Replayed, WrongPeriod
@@ -32,13 +32,13 @@ DAY_MS = 86_400_000
 async def enter(
     till: Till,
     account: Account,
-    request: Asked | None = None,
+    request: AnyRequest | None = None,
     model: Card = OPUS,
     caller: Caller = ANONYMOUS,
     *,
     at_last: bool = True,
     by: Admission | None = None,
-) -> Asked:
+) -> AnyRequest:
     admission = by or till.admission
     return await admission.enter(account, caller, request or chat(max_tokens=100), model, at_last=at_last)
 

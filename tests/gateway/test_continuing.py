@@ -17,10 +17,10 @@ from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCa
 from app.core.messages import Format
 from app.core.money import Price, Tokens
 from app.core.record import Record
-from app.core.request import Request
+from app.core.request import AnyRequest, Request
 from app.core.spending import Seats
 from app.core.tasks import TaskOwner
-from app.gateway.account import Account, Asked
+from app.gateway.account import Account
 from app.gateway.attempts import Attempts
 from app.gateway.continuing import SAID_MOST
 from app.gateway.gateway import Gateway
@@ -50,7 +50,9 @@ def rest(*before: Step) -> list[Step]:
 class Seated(Everyone):
     """Lets everybody in, and gives him a seat that is to be given back."""
 
-    async def enter(self, account: Account, caller: Caller, request: Asked, card: Card, *, at_last: bool) -> Asked:
+    async def enter(
+        self, account: Account, caller: Caller, request: AnyRequest, card: Card, *, at_last: bool
+    ) -> AnyRequest:
         account.seats = Seats("seats", 1, "me")
         return request
 

@@ -118,12 +118,13 @@ async def test_who_waits_is_woken() -> None:
     assert tail.over
 
 
-def test_readers_are_counted() -> None:
-    tail = Tail(10)
-    with tail.reading(0), pytest.raises(ZeroDivisionError), tail.reading(0):
-        assert tail.readers == 2
+def test_for_a_reader_that_fails_nothing_is_held_any_more() -> None:
+    tail = filled("a")
+    with pytest.raises(ZeroDivisionError), tail.reading(0):
+        tail.has_stored(1)
         raise ZeroDivisionError
-    assert tail.readers == 0
+    with tail.reading(0) as place:
+        assert tail.take(place) is None
 
 
 @given(st.lists(st.sampled_from(["add", "store", "take"]), max_size=60), st.integers(20, 400))

@@ -111,7 +111,7 @@ def test_every_error_has_the_four_fields(kind: type[GatewayError]) -> None:
     "error",
     [
         TimedOut("too late", phase="idle"),
-        Rejected("wrong", status=422, code="odd", param="x"),
+        Rejected("wrong", status=422, param="x"),
         RateLimited("too often", rates=(), retry_after=1.0),
         StreamExpired("gone", about={"model": "m"}),
         Shed("too much", cause="memory"),
