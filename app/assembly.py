@@ -55,9 +55,10 @@ from app.gateway.attempts import Attempts
 from app.gateway.discovery import Discovery, Found
 from app.gateway.finding import discovered, nothing_known
 from app.gateway.gateway import Gateway
+from app.gateway.live import Bounds
 from app.gateway.overload import Overload
 from app.gateway.reloading import Outcome
-from app.gateway.resumable import Bounds, Streams
+from app.gateway.resumable import Streams
 from app.gateway.routed import Basis, Routed
 from app.gateway.runtime import Runtime
 from app.gateway.sessions import Conversing

@@ -18,6 +18,7 @@ class Terms:
     of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
     caused this request. `ignored` names headers that had no effect. `truncate`: what the caller sent may be shortened
     to fit a window. `resumable`: the stream may be read on after its client left; None: it did not say.
+    `stream_id` is that of the stream it makes then.
     `continues`: another model may go on with an answer that broke off.
     `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano`
     its whole session. `flags` is empty until the feature flags are first asked, and from then on what they are for this
@@ -41,6 +42,7 @@ class Terms:
     session_max_cost_nano: int | None = None
     truncate: bool = False
     resumable: bool | None = None
+    stream_id: str | None = None
     continues: bool = False
     flags: dict[str, bool] = field(default_factory=dict, compare=False)
 

@@ -158,6 +158,7 @@ class Shadows:
             deadline=self._clock.monotonic() + DEADLINE_SECONDS,
             priority="batch",
             session=None,
+            stream_id=None,
             arm=f"{rollout.name}:{TREATMENT}",
         )
         return replace(request, model=model, terms=terms)

@@ -94,7 +94,7 @@ class Setup:
 
 async def test_an_answered_request_is_asked_again_as_one_that_it_caused() -> None:
     setup = Setup()
-    request = chat(terms=terms(session="s", agent="qe", deadline=5.0, trace_parent="t", arm=None), body={"a": 1})
+    request = chat(terms=terms(session="s", stream_id="s", agent="qe", deadline=5.0, trace_parent="t"), body={"a": 1})
     assert setup.answer(request=request)
     await setup.over()
     ((caller, child),) = setup.asked
@@ -103,6 +103,7 @@ async def test_an_answered_request_is_asked_again_as_one_that_it_caused() -> Non
     asked = child.terms
     assert (asked.parent_id, asked.root_id, asked.depth) == ("req-1", "req-1", 1) and asked.request_id != "req-1"
     assert (asked.priority, asked.arm, asked.session) == ("batch", "dark:treatment", None)
+    assert asked.stream_id is None, "or the stream of the first would be told of this one's answer"
     assert (asked.agent, asked.trace_parent) == ("qe", "t")
     assert asked.deadline == setup.clock.monotonic() + DEADLINE_SECONDS, "nobody waits for it"
     (told,) = setup.told
