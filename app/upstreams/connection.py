@@ -234,7 +234,6 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._stream: Any = zlib.decompressobj(GZIP_OR_ZLIB)
-        self._full = False  # the last piece was, so that there may be more of it
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Unpacker | None:
@@ -260,12 +259,11 @@ class Unpacker:
             raise BadReply("The upstream's compressed reply is broken.") from error
         if self._stream.unused_data:
             raise BadReply("The upstream's compressed reply goes on beyond its end.")
-        self._full = len(piece) == UNPACKED_BYTES
         return piece
 
     def rest(self) -> bytes:
         """What was fed holds beyond its parts so far: none when it is used up."""
-        return self.feed(self._stream.unconsumed_tail) if self._full else b""
+        return self.feed(self._stream.unconsumed_tail) if self._stream.unconsumed_tail else b""
 
     def end(self) -> None:
         if not self._stream.eof:
