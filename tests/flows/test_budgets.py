@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from app.simulator.record import Call
 from app.simulator.script import Script
 from app.simulator.server import simulate
 from app.simulator.simulated import Simulated
+from app.store.opening import open_store
 from tests.flows.asking import ANY, Asking, Reply, replicas, within
 from tests.flows.service import MODELS, Service
 
@@ -28,6 +30,12 @@ PRICED: Final = {"price": {"input": 0, "output": 120}}
 """A thousand tokens of an answer are 0.12 USD, and nothing else costs anything: what is held is what is charged."""
 DAY: Final = "global:*:day"
 SECONDS: Final = 10.0
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy disk keeps a store that must not lose anything waiting; who is refused then is not what this is about."""
+    monkeypatch.setattr("app.main.open_store", functools.partial(open_store, timeout=SECONDS))
 
 
 def limit(usd: float, scope: str = "global", **more: Any) -> dict[str, Any]:
