@@ -102,6 +102,8 @@ def _syntax_problem(error: yaml.YAMLError, name: str) -> Problem:
 
 def _fill(document: Document, node: yaml.Node | None) -> None:
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _PLAIN + "null"):
+        # Far likelier cut off, or not yet written, than meant: it would take away every upstream and every budget.
+        document.problems.append(Problem(document.name, None, "", "is empty; {} says that nothing is to be set"))
         return
     if not isinstance(node, yaml.MappingNode):
         document.problems.append(

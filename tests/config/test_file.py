@@ -39,9 +39,14 @@ def test_every_value_has_its_line() -> None:
     assert document.line(("nowhere",)) is None
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "~", "null\n", "{}"])
-def test_an_empty_file_says_nothing(text: str) -> None:
-    document = parse(text.encode(), "t.yaml")
+@pytest.mark.parametrize("text", ["", " \n\n", "# nothing\n", "~", "null\n", "---\n", "\ufeff"])
+def test_an_empty_file_is_a_mistake(text: str) -> None:
+    """A full disk or a half-done copy leaves one, and it would take away every budget."""
+    assert problems(text) == ["t.yaml: is empty; {} says that nothing is to be set"]
+
+
+def test_a_file_may_say_that_nothing_is_set() -> None:
+    document = parse(b"{}", "t.yaml")
     assert (document.data, document.problems) == ({}, [])
 
 

@@ -13,7 +13,7 @@ from app.config.settings import Settings
 from app.config.validate import keys
 
 
-def loaded(tmp_path: Path, text: str = "", **environ: str) -> Settings:
+def loaded(tmp_path: Path, text: str = "{}", **environ: str) -> Settings:
     path = tmp_path / "t.yaml"
     path.write_text(text)
     return load(environ, config_path=path)

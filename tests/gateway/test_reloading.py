@@ -95,6 +95,15 @@ async def test_a_bad_file_changes_nothing_and_says_why(replica: Replica) -> None
     assert await replica.reload() == OK, "and it is not the last word"
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "null", "# cut off"])
+async def test_a_file_that_is_empty_changes_nothing(replica: Replica, text: str) -> None:
+    """A full disk, an editor or a copy that broke off must not take away every upstream and every budget."""
+    replica.write(text)
+    outcome = await replica.reloading.reload("test")
+    assert outcome.outcome == FAILED and "is empty" in outcome.problems[0]
+    assert len(replica.counted) == 1 and replica.strategy == "cost"
+
+
 async def test_a_file_that_is_gone_changes_nothing(replica: Replica, file: Path) -> None:
     file.unlink()
     assert await replica.reload() == FAILED and len(replica.counted) == 1
