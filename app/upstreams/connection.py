@@ -17,6 +17,9 @@ from app.core.buffers import Buffers
 from app.core.errors import BadReply, Broken
 
 HEAD_BYTES_MAX: Final = 65_536
+"""Of heads, and of whatever else comes between two pieces of a body: sizes of chunks, what follows the last of them."""
+HEADER_COST_BYTES: Final = 32
+"""What a header counts for beside its own bytes, as in HTTP/2: many small ones cost us more than a large one."""
 UNPACKED_BYTES: Final = 16_384  # what one piece of a compressed body becomes at most, before it is asked again
 BODILESS: Final = frozenset({204, 304})
 GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
@@ -47,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._error: BaseException | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = self._header_bytes = 0
+        self._bodiless_bytes = self._header_bytes = 0
         self._paused_bytes = 0  # so many wait, and the socket is left alone
         self._head = self._whole = self._kept = self._closed = False
         self._until_closed = False
@@ -70,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self.status, self.headers, self._unpacker = 0, {}, None
         self._head = self._whole = self._kept = self._until_closed = False
-        self._head_bytes = self._header_bytes = 0
+        self._bodiless_bytes = self._header_bytes = 0
         self.idle_since = None
         self._transport.write(request)
 
@@ -169,14 +172,14 @@ class Connection(asyncio.Protocol):
         if self._parser is None or self.idle_since is not None or self._whole:
             self.close()  # nobody asked: it would answer somebody else's request
             return
-        if not self._head:
-            self._head_bytes += len(data)
+        before = self._body_bytes
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(error)
             return
-        if not self._head and self._head_bytes > HEAD_BYTES_MAX:
+        self._bodiless_bytes = self._bodiless_bytes + len(data) if self._body_bytes == before else 0
+        if self._bodiless_bytes > HEAD_BYTES_MAX and not self._whole:
             self._fail(None)
             return
         if not self._paused_bytes and self._waiting_bytes > self._most:
@@ -202,10 +205,16 @@ class Connection(asyncio.Protocol):
 
     # --- what the parser calls --------------------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise _NotRead("a reply that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
+        self._header_bytes += len(name) + len(value) + HEADER_COST_BYTES
         if self._header_bytes > HEAD_BYTES_MAX:
             raise _NotRead("too many headers")
+        if self._head:  # a trailer: the head was acted on already
+            return
         key, said = name.decode("latin-1").lower(), value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {said}" if key in self.headers else said
 

@@ -190,6 +190,56 @@ async def test_what_nobody_asked_for_closes_the_connection(rest: bytes) -> None:
     assert socket.aborted and not connection.usable
 
 
+@pytest.mark.parametrize(
+    "rest", [PLAIN, HEAD + b"content-length: 4\r\n\r\nevil", CHUNKED, b"HTTP/1.1 100 x\r\n\r\n", b"x"]
+)
+@pytest.mark.parametrize("reply", [PLAIN, CHUNKED])
+async def test_what_comes_in_one_packet_with_a_reply_is_no_part_of_it(reply: bytes, rest: bytes) -> None:
+    """Its head would replace the reply's own, and its body be read as the end of the answer."""
+    connection, socket = connected()
+    connection.data_received(reply.replace(b"200 OK", b"201 Created") + rest)
+    assert await whole(connection) == b"hello"
+    assert connection.status == 201 and len(connection.headers) == 1
+    assert socket.aborted and not connection.reusable
+
+
+async def test_what_follows_the_body_does_not_change_the_head() -> None:
+    """Whoever reads the reply has acted on its head by then."""
+    connection, _ = connected()
+    trailers = b"0\r\ncontent-type: text/html\r\nx-sum: 1\r\n\r\n"
+    connection.data_received(CHUNKED.replace(b"0\r\n\r\n", trailers))
+    assert await whole(connection) == b"hello"
+    assert connection.headers == {"transfer-encoding": "chunked"} and connection.reusable
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (HEAD, b"a:\r\n"),
+        (HEAD, b"a: b\r\nc-d: e\r\n"),
+        (CHUNKED.removesuffix(b"\r\n") + b"x: ", b"y" * 100),
+        (CHUNKED.removesuffix(b"\r\n"), b"a: b\r\n"),
+        (CHUNKED.removesuffix(b"0\r\n\r\n") + b"5;", b"x" * 100),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"\r\n"),
+    ],
+    ids=["tiny headers", "headers", "a trailer without end", "trailers", "an extension", "interim replies", "lines"],
+)
+@pytest.mark.parametrize("size", [1_000, 250_000])
+async def test_what_is_no_body_does_not_go_on_for_ever(start: bytes, more: bytes, size: int) -> None:
+    """It is held, or at least read, by us, and no buffer of ours bounds it."""
+    connection, socket = connected()
+    if start:
+        connection.data_received(start)
+    sent = 0
+    while not socket.aborted:
+        connection.data_received(more * (size // len(more)))
+        sent += size
+        assert sent < 500_000
+    with pytest.raises(BadReply):
+        await whole(connection)
+
+
 async def test_a_server_that_wants_to_close_is_not_asked_again() -> None:
     connection, _ = connected()
     connection.data_received(HEAD + b"connection: close\r\ncontent-length: 0\r\n\r\n")
