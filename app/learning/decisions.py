@@ -28,6 +28,7 @@ from app.store import layout
 from app.store.client import Store
 from app.store.link import Value
 from app.store.scripts import load
+from app.telemetry.logs import get_logger
 
 SOON_SECONDS: Final = 0.05
 WAITING_MAX: Final = 2_000
@@ -42,6 +43,8 @@ PLACES_MAX: Final = 4_096
 CHAT: Final = "chat"
 Rescored = Callable[[str | None, float, float], None]
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
+
+log = get_logger("tierway.learning")
 
 PUT: Final = load("decision_put")
 OUTCOME: Final = load("decision_outcome")
@@ -257,10 +260,14 @@ async def training_rows(store: Store, day: str) -> tuple[Remembered, ...]:
 
 
 async def _all(calls: Iterable[Awaitable[int | None]]) -> list[int | None]:
-    """The results of calls made in one go; a call that failed has none."""
+    """The results of calls made in one go; a call that failed has none. One that fails by a fault of ours is told of,
+    and is no affair of the others, nor of who waits for them."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, GatewayError):
+        if isinstance(result, Exception):
+            if not isinstance(result, GatewayError):
+                log.error("a decision cannot be kept", exc_info=result)
+        elif isinstance(result, BaseException):
             raise result
     return [None if isinstance(result, BaseException) else result for result in results]
 

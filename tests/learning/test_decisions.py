@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.core.caller import ANONYMOUS, Caller
 from app.core.clock import ManualClock
@@ -146,6 +147,22 @@ async def test_a_store_that_goes_away_meanwhile_loses_what_was_put_aside(desk: D
     assert desk.lost == [2]
 
 
+async def test_one_that_cannot_be_written_takes_no_other_with_it(desk: Desk) -> None:
+    """Else one request's odd number loses the decisions of all others, and their feedback fails."""
+    odd = replace(PLAN, tokens=(1, 2**64))  # more than a JSON writer takes
+    ask = Ask("place", None, "same", "numbers")
+    desk.decisions.note(record())
+    desk.decisions.note(record(request_id="req-odd", plan=odd, ask=ask))
+    desk.decisions.note(record(request_id="req-2"))
+    with capture_logs() as lines:
+        await desk.decisions.rate("req-2", OWNER, 1.0)
+        await desk.settled()
+    assert (await desk.decisions.get("req-1")).decision.model == "gpu/qwen"
+    with pytest.raises(NotFound):
+        await desk.decisions.get("req-odd")
+    assert desk.lost == [1] and [line["log_level"] for line in lines] == ["error"]
+
+
 async def test_what_waits_has_a_bound(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that hangs must not let the memory grow."""
     monkeypatch.setattr(decisions, "WAITING_MAX", 3)
@@ -167,8 +184,9 @@ async def test_a_fault_of_ours_is_not_swallowed(store: Store) -> None:
     first = Ask("p1", None, "a", "")
     broken.note(record(request_id="req-1", ask=first))
     broken.note(record(request_id="req-2", ask=replace(first, place="p2", before="p1", same="b")))
-    await tasks.drain(5.0)
-    assert [str(error) for error in errors] == ["a bug"]
+    with capture_logs() as lines:
+        await tasks.drain(5.0)
+    assert [str(line["exc_info"]) for line in lines] == ["a bug"] and not errors
     broken.note(record(request_id="req-3"))
     await tasks.drain(5.0)
     assert (await broken.get("req-3")).decision.request_id == "req-3"

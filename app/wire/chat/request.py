@@ -37,6 +37,8 @@ EFFORTS: Final = frozenset({"none", "minimal", "low", "medium", "high", "xhigh",
 _MAX_CHOICES: Final = 128
 _MAX_LOGPROBS: Final = 20
 _MAX_STOPS: Final = 4
+_MAX_TOKENS: Final = 10**9
+"""More than any model writes, and little enough to be multiplied by choices and prices in 64 bits."""
 
 _Check = Callable[[Mapping[str, Any], str], object]
 
@@ -155,7 +157,7 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
 
 
 def _max_tokens(fields: Mapping[str, Any]) -> int | None:
-    said = (integer(fields, "max_tokens", 1), integer(fields, "max_completion_tokens", 1))
+    said = [integer(fields, name, 1, _MAX_TOKENS) for name in ("max_tokens", "max_completion_tokens")]
     return min((value for value in said if value is not None), default=None)
 
 

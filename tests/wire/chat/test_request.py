@@ -79,6 +79,7 @@ def test_what_a_model_must_be_able_to_do(fields: dict[str, Any], needs: set[Abil
         ({"max_completion_tokens": 6}, 6),
         ({"max_tokens": 5, "max_completion_tokens": 6}, 5),
         ({"max_tokens": None, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": 10**9}, 10**9),
     ],
 )
 def test_the_smaller_limit_counts(fields: dict[str, Any], limit: int | None) -> None:
@@ -145,6 +146,8 @@ def test_hints_and_unknown_fields_are_told_apart() -> None:
         ({"n": 1.0}, "n"),
         ({"n": 129}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 10**9 + 1}, "max_tokens"),
+        ({"max_tokens": 5, "max_completion_tokens": 2**63}, "max_completion_tokens"),
         ({"max_completion_tokens": "5"}, "max_completion_tokens"),
         ({"stop": 5}, "stop"),
         ({"stop": {}}, "stop"),
