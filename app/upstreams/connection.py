@@ -7,6 +7,7 @@ server does ends in one of our errors; its own words stay in the chained cause, 
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
@@ -21,6 +22,8 @@ HEAD_BYTES_MAX: Final = 65_536
 HEADER_COST_BYTES: Final = 32
 """What a header counts for beside its own bytes, as in HTTP/2: many small ones cost us more than a large one."""
 UNPACKED_BYTES: Final = 16_384  # what one piece of a compressed body becomes at most, before it is asked again
+TURN_SECONDS: Final = 0.005
+"""How long one body that never has to be waited for may keep the event loop busy before the others have their turn."""
 BODILESS: Final = frozenset({204, 304})
 GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
@@ -35,8 +38,8 @@ def nobody_counts(change: int) -> None:
 
 
 class Connection(asyncio.Protocol):
-    """`idle_since` is when the last exchange was over, in loop seconds; None while one runs. `held` is told of bytes
-    that wait for a reader who does not keep up, and of their leaving."""
+    """`idle_since` is when the last exchange was over, in monotonic seconds; None while one runs. `held` is told of
+    bytes that wait for a reader who does not keep up, and of their leaving."""
 
     def __init__(self, buffers: Buffers | None = None, held: Callable[[int], None] = nobody_counts) -> None:
         self._most = (buffers or Buffers()).body
@@ -55,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._head = self._whole = self._kept = self._closed = False
         self._until_closed = False
         self._unpacker: Unpacker | None = None
+        self._turn_since = 0.0
 
     # --- what an exchange uses --------------------------------------------------------------------------------------
 
@@ -75,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._head = self._whole = self._kept = self._until_closed = False
         self._bodiless_bytes = self._header_bytes = 0
         self.idle_since = None
+        self._turn_since = time.monotonic()
         self._transport.write(request)
 
     async def head(self) -> None:
@@ -84,6 +89,9 @@ class Connection(asyncio.Protocol):
 
     async def more(self) -> bytes:
         """The next bytes of the body, none at its end. Raises the same."""
+        if time.monotonic() - self._turn_since > TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._turn_since = time.monotonic()
         while True:
             if self._unpacker is not None and (piece := self._unpacker.rest()):
                 return piece
@@ -148,6 +156,7 @@ class Connection(asyncio.Protocol):
             await self._waiter
         finally:
             self._waiter = None
+            self._turn_since = time.monotonic()
         if not self._body and not self._whole:
             self._check()
 

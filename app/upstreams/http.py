@@ -27,8 +27,6 @@ ERROR_BYTES_MAX: Final = 64 * 1024
 OWN_WORK_SECONDS: Final = 0.05
 """Pauses up to this are our own work between two reads, and not a consumer that is slow."""
 LEAST_WAIT_SECONDS: Final = 0.001
-TURN_SECONDS: Final = 0.005
-"""How long one body may keep the event loop busy before the others have their turn."""
 TIMEOUT_WORDS: Final[Mapping[str, str]] = {
     "first_token": "The upstream sent no content in time.",
     "idle": "The upstream stopped sending in the middle of its answer.",
@@ -186,10 +184,12 @@ class HttpTransport:
         """A connection to there, kept or new. Raises `Refused` when the connect clock runs out, and `TimedOut` when
         the attempt as a whole does before that: a caller in a hurry says nothing about the upstream."""
         idle = self._idle.get((*target.origin, streams))
+        since = time.monotonic() - self._keepalive
         while idle:
             connection = idle.pop()
-            if connection.usable:
+            if connection.usable and not _stale(connection, since):
                 return connection
+            connection.close()
         left = min(clocks.total, clocks.deadline - time.monotonic())
         try:
             async with asyncio.timeout(min(clocks.connect, left)):
@@ -206,20 +206,20 @@ class HttpTransport:
         if not connection.reusable:
             connection.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         self._idle.setdefault((*target.origin, streams), []).append(connection)
         if self._sweeper is None:
             self._sweep()
 
     def _sweep(self) -> None:
         """Closes what was idle for too long, as often as that takes."""
-        loop = asyncio.get_running_loop()
-        since, kept = loop.time() - self._keepalive, 0
+        since, kept = time.monotonic() - self._keepalive, 0
         for idle in self._idle.values():
-            for connection in [each for each in idle if not each.usable or (each.idle_since or since) <= since]:
+            for connection in [each for each in idle if not each.usable or _stale(each, since)]:
                 idle.remove(connection)
                 connection.close()
             kept += len(idle)
+        loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(self._keepalive / 4, self._sweep) if kept else None
 
     async def close(self) -> None:
@@ -229,6 +229,10 @@ class HttpTransport:
         for connection in itertools.chain.from_iterable(self._idle.values()):
             connection.close()
         self._idle.clear()
+
+
+def _stale(connection: Connection, since: float) -> bool:
+    return connection.idle_since is None or connection.idle_since <= since
 
 
 class HttpExchange:
@@ -292,8 +296,6 @@ class HttpReply:
 
     async def more(self) -> bytes:
         self.alarm.wait()
-        if time.monotonic() - asyncio.get_running_loop().time() > TURN_SECONDS:
-            await asyncio.sleep(0)
         try:
             return await self._connection.more()
         finally:

@@ -397,6 +397,25 @@ async def test_a_kept_connection_that_was_lost_meanwhile_is_not_used(transport: 
             await asyncio.sleep(0.05)
 
 
+async def test_a_kept_connection_that_is_about_to_be_closed_is_not_used() -> None:
+    """What is swept seldom may be older than servers keep it, and this machine may be late besides."""
+    transport, connections = HttpTransport(keepalive=SOON), 0
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            writer.write(JSON_HEAD + b"content-length: 2\r\n\r\n{}")
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with server(handle) as url:
+        assert await fetched(transport, url) == b"{}"
+        time.sleep(2 * SOON)  # the event loop is busy, and sweeps nothing
+        assert await fetched(transport, url) == b"{}"
+    assert connections == 2
+    await transport.close()
+
+
 async def test_a_header_is_one_line(transport: Transport) -> None:
     """Two would let whoever chose its value write headers, or requests, of their own."""
     async with server(says(JSON_HEAD + b"content-length: 2\r\n\r\n{}")) as url:
