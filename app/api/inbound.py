@@ -52,8 +52,14 @@ class Inbound:
         return cls(scope, receive, send, headers, _request_id(headers), asyncio.get_running_loop().time())
 
     def header(self, name: bytes) -> str | None:
+        """As UTF-8, which clients send today; else as HTTP's old Latin-1, in which nothing is wrong."""
         value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1").strip()
+        if value is None:
+            return None
+        try:
+            return value.decode().strip()
+        except UnicodeDecodeError:
+            return value.decode("latin-1").strip()
 
     @property
     def peer(self) -> str:

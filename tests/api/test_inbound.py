@@ -27,6 +27,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DRAIN_SECONDS", 0.1)
 
 
+@pytest.mark.parametrize("sent", ["müller", "müller".encode("latin-1"), " müller "])
+async def test_a_name_in_a_header_is_the_one_that_was_typed(sent: str | bytes) -> None:
+    """Else a budget for `müller` never counts, and a session is not found under its own name."""
+    inbound = Wire().inbound()
+    inbound.headers = {b"x-tierway-agent": sent.encode() if isinstance(sent, str) else sent}
+    assert inbound.header(b"x-tierway-agent") == "müller"
+
+
+@given(st.binary())
+def test_any_bytes_in_a_header_are_text(sent: bytes) -> None:
+    async def check() -> None:
+        inbound = Wire().inbound()
+        inbound.headers = {b"x": sent}
+        assert isinstance(inbound.header(b"x"), str)
+
+    asyncio.run(check())
+
+
 @given(st.lists(st.binary(max_size=5), min_size=1, max_size=6))
 def test_a_body_arrives_as_it_was_sent_however_it_was_cut(pieces: list[bytes]) -> None:
     async def check() -> None:
