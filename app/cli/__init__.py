@@ -9,6 +9,7 @@ from app import __version__
 from app.cli.check import check
 from app.cli.eval import evaluation
 from app.cli.flags import flags
+from app.cli.importing import import_group
 from app.cli.keys import keys
 from app.cli.ledger import ledger
 from app.cli.models import models
@@ -25,7 +26,7 @@ from app.cli.train import train
     context_settings={"help_option_names": ["-h", "--help"]},
     commands=[
         *(serve, check, models, route, replay_command, report, simulate, keys, ledger, train, evaluation),
-        *(flags, settings, versions, reload),
+        *(flags, settings, versions, reload, import_group),
     ],
 )
 @click.version_option(__version__, prog_name="tierway")
