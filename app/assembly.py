@@ -22,6 +22,7 @@ from app.api.audit import audit_router
 from app.api.auth import Door
 from app.api.backpressure import CLIENTS, clients_of
 from app.api.baseline import baseline_router
+from app.api.bounded import Bounded
 from app.api.budgets import budgets_router
 from app.api.chat import ChatEndpoint
 from app.api.costs import costs_router
@@ -340,7 +341,7 @@ def _front(
         paths[path] = replace(paths[path], endpoint=Idempotent(paths[path].endpoint, door, answers, bounds.body_bytes))
     front = Front(
         paths,
-        fastapi_app(routers),
+        Bounded(fastapi_app(routers), ground.in_flight, bounds.in_flight, parts.overload.metrics.shed),
         in_flight_limit=bounds.in_flight,
         on_error=log_error,
         in_flight=ground.in_flight,

@@ -76,6 +76,8 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
                 _unknown_field(request, first["loc"][1:]) if first["type"] == "extra_forbidden" else str(first["msg"])
             )
             return Unprocessable(f"{field}: {said}" if field else said, param=field or None)
+        case HTTPException(__cause__=GatewayError() as ours):  # raised by the body while the framework read it
+            return ours
         case HTTPException(status_code=405, headers=headers):
             allow = _methods(request, (headers or {}).get("Allow", "GET"))
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)

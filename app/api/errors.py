@@ -8,7 +8,15 @@ from collections.abc import Callable
 
 from app.access.limits import header_rows
 from app.api.inbound import Headers, Inbound
-from app.core.errors import GatewayError, InternalError, MethodNotAllowed, RateLimited, RequestTooLarge, ShuttingDown
+from app.core.errors import (
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    ShuttingDown,
+)
 
 WriteError = Callable[[GatewayError], bytes]
 
@@ -37,7 +45,7 @@ def error_headers(error: GatewayError, request_id: str, body: bytes) -> Headers:
         headers.append((b"allow", error.allow.encode()))
     if isinstance(error, RateLimited):
         headers += header_rows(error.rates)
-    if isinstance(error, (RequestTooLarge, ShuttingDown)):
+    if isinstance(error, (RequestTooLarge, RequestTimeout, ShuttingDown)):
         # The rest of the body may still be on its way; and who stops wants to be rid of kept connections.
         headers.append((b"connection", b"close"))
     return headers

@@ -14,7 +14,7 @@ from typing import Final
 from app.access.idempotency import ANSWER_BYTES, HEADER, Answer, Claim, Headers, Idempotency, asked_of, keepable
 from app.api.auth import Door
 from app.api.front import Endpoint
-from app.api.inbound import Inbound, Message, Receive, Send
+from app.api.inbound import Inbound, Message, Send, once_more
 from app.core.tasks import cancel_if
 from app.wire.chat.write import DONE
 
@@ -41,7 +41,7 @@ class Idempotent:
             await self.endpoint(inbound)
             return
         body = await inbound.body(self.body_bytes)
-        inbound.receive = _once_more(body, inbound.receive)
+        inbound.receive = once_more(body, inbound.receive)
         found = await self.answers.claim(asked_of(caller, key.strip(), inbound.scope["path"], inbound.headers, body))
         if isinstance(found, Answer):
             await _replay(inbound, found)
@@ -114,13 +114,3 @@ async def _replay(inbound: Inbound, answer: Answer) -> None:
     first = dict(answer.headers).get(REQUEST_ID, b"")
     await inbound.begin(answer.status, [(REQUEST_ID, inbound.request_id.encode()), *headers, (REPLAY, first)])
     await inbound.write(answer.body)
-
-
-def _once_more(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read already, then what comes after it."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def received() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return received

@@ -130,6 +130,16 @@ class Inbound:
         return RequestTooLarge(f"The body is larger than {limit} bytes.")
 
 
+def once_more(body: bytes, receive: Receive) -> Receive:
+    """Gives a body that was read already, then what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return received
+
+
 def peer_of(scope: Scope) -> str:
     """The address at the other end of the connection, whatever headers claim; empty on a Unix socket."""
     return str((scope.get("client") or ("",))[0])
