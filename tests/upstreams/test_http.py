@@ -19,7 +19,7 @@ from app.core.errors import BadReply, Broken, InternalError, Refused, TimedOut, 
 from app.upstreams.http import Call, Clocks, HttpTransport, Transport
 from tests.upstreams.sockets import CHUNKED, JSON_HEAD, Handler, hangs_after, says, server
 
-CLOCKS = Clocks(connect=1.0, first_token=5.0, idle=5.0, total=10.0)
+CLOCKS = Clocks(connect=5.0, first_token=5.0, idle=5.0, total=10.0)
 SOON = 0.1  # seconds of a clock that is meant to run out
 
 
@@ -233,13 +233,13 @@ async def test_a_stream_that_goes_on_for_ever_ends_with_the_total_clock(transpor
 async def test_pieces_in_time_reset_the_idle_clock(transport: Transport) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
-        for _ in range(6):
+        for _ in range(15):
             await asyncio.sleep(SOON)
             writer.write(b"1\r\nx\r\n")
         writer.write(b"0\r\n\r\n")
 
     async with server(drip) as url:
-        assert b"".join(await read_with_content(transport, url, replace(CLOCKS, idle=4 * SOON))) == b"xxxxxx"
+        assert b"".join(await read_with_content(transport, url, replace(CLOCKS, idle=10 * SOON))) == b"x" * 15
 
 
 async def test_time_the_reader_spends_is_not_held_against_the_upstream(transport: Transport) -> None:
@@ -318,7 +318,7 @@ async def test_a_timed_out_connection_is_not_used_again(transport: Transport) ->
     async with server(handle) as url:
         for _ in range(2):
             with pytest.raises(TimedOut):
-                await fetched(transport, url, replace(CLOCKS, total=SOON))
+                await fetched(transport, url, replace(CLOCKS, total=5 * SOON))
     assert connections == 2
 
 
@@ -331,7 +331,7 @@ async def test_a_closed_transport_opens_again_when_needed(transport: Transport) 
 
 
 @pytest.mark.parametrize(
-    "clocks", [replace(CLOCKS, total=0.3), replace(CLOCKS, first_token=0.3)], ids=["total", "first"]
+    "clocks", [replace(CLOCKS, total=1.0), replace(CLOCKS, first_token=1.0)], ids=["total", "first"]
 )
 async def test_a_clock_rings_though_the_upstream_always_has_data(transport: Transport, clocks: Clocks) -> None:
     """One that sends without end must not hold a request, nor the event loop, for longer than it may."""
@@ -351,7 +351,7 @@ async def test_a_clock_rings_though_the_upstream_always_has_data(transport: Tran
             await asyncio.sleep(0.01)
             lags.append(loop.time() - before)
 
-    async with server(flood) as url, asyncio.timeout(5):
+    async with server(flood) as url, asyncio.timeout(30):
         watching = asyncio.get_running_loop().create_task(watch())
         with pytest.raises(TimedOut):
             async with transport.send(Call("GET", url, {}), clocks) as reply:
