@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.access import keys as keys_module
 from app.access.failures import MOST, SECONDS
 from app.access.keys import KeyRing
+from app.api import auth as auth_module
 from app.api.auth import Door, bearer
 from app.core.caller import ANONYMOUS, Caller
 from app.core.clock import ManualClock
@@ -159,3 +163,17 @@ def test_who_sends_no_key_does_not_guess() -> None:
             with pytest.raises(InvalidApiKey):
                 look({}, GUESSER)
     entrance.admin(auth("boss"), GUESSER)
+
+
+def test_no_key_is_compared_byte_by_byte() -> None:
+    """How long a refusal takes must not tell how much of a guess was right: nothing here or in `keys` compares secrets
+    with `==`."""
+    for module in (auth_module, keys_module):
+        compared = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Compare)]
+        words = {"secret", "given", "expected", "_admin_key", "digest"}
+        for node in compared:
+            names = {getattr(each, "id", getattr(each, "attr", "")) for each in ast.walk(node)}
+            plain = [operator for operator in node.ops if isinstance(operator, ast.Eq | ast.NotEq | ast.In | ast.NotIn)]
+            assert not (plain and names & words), ast.unparse(node)
+    assert "hmac.compare_digest" in inspect.getsource(keys_module.same_secret)
+    assert "hmac.compare_digest" in inspect.getsource(KeyRing.authenticate)

@@ -121,6 +121,7 @@ async def running(
         "log_config": None,
         "access_log": False,
         "server_header": False,
+        "proxy_headers": False,
         "timeout_graceful_shutdown": 2,
         **server_options,
     }
