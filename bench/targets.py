@@ -18,7 +18,7 @@ from bench.workloads import PAUSES
 
 DIRECT: Final = "direct"
 KEY: Final = "sk-bench"
-ADMIN_KEY: Final = "sk-bench-admin"
+ADMIN_KEY: Final = "bench-7f3a19c0d2e84b65"
 BEARER: Final = f"Authorization: Bearer {KEY}"
 
 

@@ -19,7 +19,8 @@ class Cells(Protocol):
 
 class Hold(NamedTuple):
     """What an attempt holds, and what it was reckoned from. `cells`: as what it is summed up once it is over.
-    `guarded`: without the store there is none. `lent`: the store knows of it; else it is booked afterwards."""
+    `guarded`: without the store there is none. `lent`: the store knows of it; else it is booked afterwards.
+    `lowered`: for a shorter answer than was asked for."""
 
     lease: Lease
     bound: Bound
@@ -28,6 +29,7 @@ class Hold(NamedTuple):
     calibrated: bool
     guarded: bool = True
     lent: bool = True
+    lowered: bool = False
 
 
 class Owed(NamedTuple):
@@ -44,7 +46,7 @@ class Owed(NamedTuple):
 class Account:
     """`entered`: rates and a seat were taken, once for all attempts. An answer has `room` until it may cost more than
     is held for it: so many pieces, so many bytes; None is no end. `denied` is what kept the request out last: a scope
-    or a cause, and the limit."""
+    or a cause, and the limit. `lowered`: the answer was given less room than its caller left it."""
 
     entered: bool = False
     rates: tuple[Rate, ...] = ()
@@ -54,6 +56,7 @@ class Account:
     owed: list[Owed] = field(default_factory=list)
     room: tuple[int, int] | None = None
     denied: tuple[str, Counter | None] | None = None
+    lowered: bool = False
 
     @property
     def is_open(self) -> bool:

@@ -7,12 +7,14 @@ spends nothing.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -37,6 +39,8 @@ TRIES: Final = 4
 """How often one admission is asked again: a period that just turned, a bound lowered to what is left."""
 SLICE_TOKENS: Final = 1_024
 """What a stream whose caller named no limit holds at a time, where bounds are guesses anyway."""
+LEAVE_SECONDS: Final = 1.0
+"""How long a request that found no room waits for those that are just leaving."""
 PIECE_BYTES: Final = 16
 """More than the bytes of a token in almost any text: an answer beyond that many has more tokens than were asked for."""
 PRICE, BOUND, STORE = "price", "bound", "store"
@@ -65,6 +69,7 @@ class Admission:
     denied: Callable[[str, Counter | None], None]
     cells: BookCells
     lower: bool = False
+    _leaving: set[asyncio.Future[None]] = field(default_factory=set, init=False)
     _count: itertools.count[int] = field(default_factory=itertools.count, init=False)
     _process: str = field(default_factory=lambda: secrets.token_hex(8), init=False)
 
@@ -91,9 +96,13 @@ class Admission:
         if hold is None and not rates and seats is None:
             return request
         denied: Denied | None = None
+        waited = False
         for _ in range(TRIES):
             answer, hold, seats = await self._ask(hold, rates, seats, caller, request)
             match answer:
+                case Denied() | Limited() | NoSeat() if not waited and self._leaving:
+                    waited = await self._after_who_leaves()
+                    continue
                 case None:  # the store is away, and this needs none
                     return self._held(account, request, hold)
                 case Admitted(rates=states):
@@ -114,7 +123,7 @@ class Admission:
         if denied is None:
             raise BudgetStoreUnavailable("The store of budgets and this gateway do not agree.", retry_after=1)
         account.denied = denied.counter.scope, denied.counter
-        raise exceeded(*denied)
+        raise exceeded(*denied, 0 if hold is None else hold.lease.held_nano)
 
     async def extend(self, account: Account) -> bool:
         """Holds another slice for an answer that outgrew its hold, if that may be."""
@@ -129,6 +138,14 @@ class Admission:
         account.room = (bound.completion_tokens, bound.completion_tokens * PIECE_BYTES)
         return True
 
+    async def _after_who_leaves(self) -> bool:
+        """Waits for those whose answers are over and who are just paying: a caller that makes one request after the
+        other must not be kept out by the one before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await asyncio.gather(*self._leaving)
+        return True
+
     async def settle(self, account: Account) -> None:
         """Pays what is owed. Never raises: what the store does not take waits in the ledger's outbox. Who is cancelled
         meanwhile may begin anew, because a lease is settled once however often it is asked for."""
@@ -141,17 +158,30 @@ class Admission:
             if self.calibration is not None and owed.billed is not None:
                 self.calibration.learn(lease.model, bound.strict_prompt, bound.prompt_tokens, owed.billed)
 
-    async def leave(self, account: Account, tokens_used: int) -> None:
+    def leave(self, account: Account, tokens_used: int) -> Coroutine[Any, Any, None]:
         """The request is over: pays, gives back its seat and the tokens it had asked for and did not use; then tells of
-        its refusal."""
+        its refusal. From now on others know that it is about to."""
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leaving.add(left)
+        return self._leave(account, tokens_used, left)
+
+    async def _leave(self, account: Account, tokens_used: int, left: asyncio.Future[None]) -> None:
+        try:
+            await self._pay(account, tokens_used)
+        finally:
+            self._leaving.discard(left)
+            if not left.done():
+                left.set_result(None)
+        if account.denied is not None:
+            self.denied(*account.denied)
+
+    async def _pay(self, account: Account, tokens_used: int) -> None:
         await self.settle(account)
         if (hold := account.hold) is not None and hold.lent:  # a fault of ours lost the end of the attempt
             await self.ledger.settle(hold.lease, hold.lease.held_nano, SETTLED)
         unused = limits.unused(account.rates, tokens_used)
         if unused or account.seats is not None:
             await self.ledger.hand_back(unused, account.seats)
-        if account.denied is not None:
-            self.denied(*account.denied)
 
     # --- what an attempt holds --------------------------------------------------------------------------------------
 
@@ -201,7 +231,7 @@ class Admission:
         if bound is None:
             return None
         lease = replace(hold.lease, id=self._name(), held_nano=bounds.hold_nano(bound, hold.price))
-        return hold._replace(lease=lease, bound=bound)
+        return hold._replace(lease=lease, bound=bound, lowered=True)
 
     async def _ask(
         self, hold: Hold | None, rates: Sequence[Rate], seats: Seats | None, caller: Caller, request: AnyRequest
@@ -226,6 +256,7 @@ class Admission:
         account.hold = hold
         if hold is None or not isinstance(request, Request) or not self.budgets.limited(hold.lease.counters):
             return request
+        account.lowered = request.max_tokens is None and hold.lowered
         room = hold.bound.completion_tokens
         account.room = (room, room * PIECE_BYTES)
         most = hold.bound.max_tokens

@@ -6,12 +6,16 @@ for the attempt, what is charged then is the most it can be billed, because a li
 
 from __future__ import annotations
 
+from typing import Final
+
 from app.core.events import Usage
 from app.core.money import Tokens, cost_nano
 from app.core.request import Request
 from app.core.tokens import estimate
 from app.gateway.exchange import Exchange
 from app.spend.charge import Ended, charge, may_be_billed
+
+LENGTH: Final = "length"
 
 
 def charge_attempt(exchange: Exchange, error: BaseException | None) -> None:
@@ -33,7 +37,7 @@ def priced_usage(exchange: Exchange, error: BaseException | None = None) -> Usag
     usage = exchange.usage or Usage(_estimate(exchange), estimated=True)
     exchange.charge_nano = _charge(exchange, usage, error)
     exchange.usage, exchange.priced = usage, True
-    usage.stopped = exchange.stopped
+    usage.stopped = exchange.stopped or ("budget" if exchange.account.lowered and exchange.finish == LENGTH else None)
     usage.cost_nano = None if exchange.charge_nano is None else exchange.charge_nano + exchange.earlier_nano
     return usage
 

@@ -225,14 +225,15 @@ class Budgets:
         return found
 
 
-def exceeded(counter: Counter, used_nano: int, held_nano: int) -> BudgetExceeded:
-    """What the caller is told whose request does not fit any more."""
+def exceeded(counter: Counter, used_nano: int, held_nano: int, needs_nano: int = 0) -> BudgetExceeded:
+    """What the caller is told whose request does not fit any more: one that may cost `needs_nano`, if that is known."""
     limit = counter.limit_nano or 0
     until = datetime.fromtimestamp(counter.ends_ms / 1_000, UTC)
     return BudgetExceeded(
         f"The {counter.scope} budget {counter.id} of {dollars(limit)} USD has no room for this request:"
         f" {dollars(used_nano)} USD are used"
         + (f" and {dollars(held_nano)} USD held by requests that run" if held_nano else "")
+        + (f", and it may cost up to {dollars(needs_nano)} USD: a lower max_tokens asks for less" if needs_nano else "")
         + (f". It begins anew at {until:%Y-%m-%d %H:%M} UTC." if counter.ends_ms else ".")
     )
 

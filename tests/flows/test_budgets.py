@@ -125,6 +125,16 @@ async def test_what_is_not_used_is_free_again(tmp_path: Path) -> None:
         assert (await answered(asking, 500)).status == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_request_after_the_other_is_not_in_its_own_way(tmp_path: Path, stream: bool) -> None:
+    """Whoever has the last byte of an answer may ask again: what it held, and its seat, are not somebody else's."""
+    async with one(tmp_path, budgets=[limit(0.15)]) as (_, asking):
+        key = await key_of(asking, "alone", concurrency=1)
+        for _ in range(12):
+            reply = await asking.chat("sim:tokens=1", max_tokens=1_000, stream=stream, key=key["key"])
+            assert reply.status == 200, reply.text
+
+
 async def test_who_left_is_charged_no_more_than_was_held(tmp_path: Path) -> None:
     async with simulate("anthropic", slow("anthropic", 3.0)) as sim:
         async with one(tmp_path, sims={"anthropic": sim}, budgets=[limit(0.12)]) as (service, asking):
