@@ -10,12 +10,9 @@ import click
 import httpx2
 import orjson
 
-from app.cli.options import fail
+from app.cli.options import URL_OPTION, fail, no_gateway
 
 SECONDS: Final = 60
-URL_OPTION: Final = click.option(
-    "--url", default="http://127.0.0.1:8080", show_default=True, help="The running gateway."
-)
 KEY_OPTION: Final = click.option("--key", envvar="TIERWAY_ADMIN_KEY", help="The admin key; else TIERWAY_ADMIN_KEY.")
 
 
@@ -40,7 +37,7 @@ def asked(
             method, f"{url.rstrip('/')}/admin/{path}", json=body, params=params, headers=headers, timeout=SECONDS
         )
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-        fail(f"No gateway answers at {url}: {error}. Start one with: tierway serve")
+        no_gateway(url, error)
     if reply.status_code == 401:
         fail(f"The gateway at {url} wants its admin key: give it by --key or TIERWAY_ADMIN_KEY.")
     try:

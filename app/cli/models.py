@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 import httpx2
 import orjson
 
-from app.cli.options import JSON_OPTION, fail, local_url
-from app.config.environment import Environment
-
-
-def _url_of_environment() -> str:
-    environment = Environment(os.environ)
-    return local_url(environment.value("TIERWAY_HOST"), environment.value("TIERWAY_PORT"))
+from app.cli.options import JSON_OPTION, URL_OPTION, fail, no_gateway
 
 
 @click.command(short_help="List the models of a running gateway.")
-@click.option(
-    "--url",
-    default=_url_of_environment,
-    show_default="of TIERWAY_HOST and TIERWAY_PORT, http://127.0.0.1:8080",
-    help="The running gateway.",
-)
+@URL_OPTION
 @click.option("--key", envvar="TIERWAY_ADMIN_KEY", help="An API key or the admin key; else TIERWAY_ADMIN_KEY.")
 @JSON_OPTION
 def models(url: str, key: str | None, as_data: bool) -> None:
@@ -56,7 +44,7 @@ def _get(url: str, key: str | None) -> dict[str, Any]:
     try:
         reply = httpx2.get(url, headers=headers, timeout=10)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        fail(f"No gateway answers at {url}: {error}. Start one with: tierway serve")
+        no_gateway(url, error)
     if reply.status_code == 401:
         fail(f"The gateway at {url} wants a valid key: give an API key or the admin key by --key.")
     if reply.status_code != 200:

@@ -12,6 +12,7 @@ import click
 import uvloop
 from pydantic import ValidationError
 
+from app.config.environment import Environment
 from app.config.load import load
 from app.config.problems import ConfigError
 from app.config.settings import Settings, UpstreamSettings
@@ -29,7 +30,6 @@ CONFIG_OPTION: Final = click.option(
 )
 JSON_OPTION: Final = click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 
-
 EVERYWHERE: Final = ("0.0.0.0", "::")
 
 
@@ -37,6 +37,20 @@ def local_url(host: str, port: int) -> str:
     """Where somebody on this machine reaches what listens there."""
     host = "127.0.0.1" if host in EVERYWHERE else host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def url_of_environment() -> str:
+    """The gateway of this environment, which need not be named where it was configured."""
+    environment = Environment(os.environ)
+    return local_url(environment.value("TIERWAY_HOST"), environment.value("TIERWAY_PORT"))
+
+
+URL_OPTION: Final = click.option(
+    "--url",
+    default=url_of_environment,
+    show_default="of TIERWAY_HOST and TIERWAY_PORT, http://127.0.0.1:8080",
+    help="The running gateway.",
+)
 
 
 def state_of(found: Found, settings: UpstreamSettings | None, cause: str = "") -> str:
@@ -74,6 +88,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         fail(str(error))
     except GatewayError as error:
         fail(error.message)
+
+
+def no_gateway(url: str, error: Exception) -> NoReturn:
+    """The end of a command whose gateway does not answer."""
+    fail(f"No gateway answers at {url}: {error}. Name another by --url, or start one with: tierway serve")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -11,7 +11,7 @@ import httpx2
 import orjson
 from pydantic import ValidationError
 
-from app.cli.options import JSON_OPTION, fail
+from app.cli.options import JSON_OPTION, URL_OPTION, fail, no_gateway
 from app.spend.report import Report
 from app.spend.report_text import terminal
 
@@ -23,7 +23,7 @@ TYPES: Final = {"json": "application/json", "csv": "text/csv", "markdown": "text
 @click.option("--since", help="So many days up to today: 7d, at most 30d. The usual.  [default: 7d]")
 @click.option("--from", "first", help="Instead: the first day, like 2026-11-14, in UTC.")
 @click.option("--to", "last", help="And the last day, included.")
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The running gateway.")
+@URL_OPTION
 @click.option("--key", envvar="TIERWAY_ADMIN_KEY", help="The admin key; else TIERWAY_ADMIN_KEY.")
 @click.option("--goal", "goals", multiple=True, help="A goal to judge, like local_share=0.8; as often as needed.")
 @click.option("--investment", type=click.FloatRange(0), help="USD that were put in, to say when they come back.")
@@ -87,7 +87,7 @@ def _asked(url: str, key: str | None, parameters: dict[str, Any]) -> httpx2.Resp
     try:
         reply = httpx2.get(f"{url.rstrip('/')}/admin/report", params=parameters, headers=headers, timeout=SECONDS)
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-        fail(f"No gateway answers at {url}: {error}. Start one with: tierway serve")
+        no_gateway(url, error)
     if reply.status_code == 401:
         fail(f"The gateway at {url} wants its admin key: give it by --key or TIERWAY_ADMIN_KEY.")
     if reply.status_code != 200:

@@ -11,7 +11,7 @@ import httpx2
 import orjson
 from pydantic import BaseModel, Field, ValidationError
 
-from app.cli.options import JSON_OPTION, fail
+from app.cli.options import JSON_OPTION, URL_OPTION, fail, no_gateway
 from app.routing.registry import AUTO, STRATEGIES
 
 COLUMNS: Final = 100
@@ -39,7 +39,7 @@ class Decision(BaseModel):
 
 @click.command(short_help="Say which model would answer a prompt, and why.")
 @click.argument("prompt")
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The running gateway.")
+@URL_OPTION
 @click.option("--key", envvar="TIERWAY_ADMIN_KEY", help="An API key or the admin key; else TIERWAY_ADMIN_KEY.")
 @click.option("--model", default=AUTO, show_default=True, help="What a client would ask for.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="How auto chooses; else as configured.")
@@ -98,4 +98,4 @@ def _asked(url: str, body: dict[str, Any], key: str | None, strategy: str | None
     except orjson.JSONEncodeError:
         fail("The prompt is not text: it has bytes that are no UTF-8.", status=2)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        fail(f"No gateway answers at {url}: {error}. Start one with: tierway serve")
+        no_gateway(url, error)

@@ -48,4 +48,4 @@ def test_what_went_wrong_is_said(run: Run, stub: Stub, status: int, body: Any, c
 @pytest.mark.parametrize("url", [NOWHERE, "http://[", "nonsense"])
 def test_where_nothing_answers(run: Run, url: str) -> None:
     result = run("flags", "list", "--url", url)
-    assert result.exit_code == 1 and "No gateway answers" in result.stderr
+    assert result.exit_code == 1 and "No gateway answers" in result.stderr and "--url" in result.stderr

@@ -54,6 +54,20 @@ def test_examples_name_what_there_is(path: tuple[str, ...]) -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
+@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+def test_who_asks_a_gateway_asks_that_of_this_environment(
+    monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    """Who moved the gateway to another port need not say so to each command."""
+    command: Any = main
+    for name in path:
+        command = command.commands[name]
+    monkeypatch.setenv("TIERWAY_HOST", "0.0.0.0")
+    monkeypatch.setenv("TIERWAY_PORT", "8099")
+    defaults = [each.get_default(click.Context(command)) for each in command.params if "--url" in each.opts]
+    assert defaults in ([], ["http://127.0.0.1:8099"])
+
+
 def test_the_version_is_told(run: Run) -> None:
     assert run("--version").output.startswith("tierway, version ")
 
