@@ -84,6 +84,13 @@ def test_an_answer_that_was_ended_says_by_what() -> None:
     assert priced_usage(exchange).stopped == "budget"
 
 
+@pytest.mark.parametrize(("finish", "stopped"), [("length", "budget"), ("stop", None)])
+def test_an_answer_that_was_given_less_room_says_so_where_it_ended_there(finish: str, stopped: str | None) -> None:
+    exchange = begun()
+    exchange.account.lowered, exchange.finish = True, finish
+    assert priced_usage(exchange).stopped == stopped
+
+
 async def test_what_the_upstream_says_counts_also_where_more_was_held() -> None:
     exchange = await held()
     exchange.usage = Usage(Tokens(10, 5))
