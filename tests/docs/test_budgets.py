@@ -18,6 +18,7 @@ from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.spending import Counter
 from app.gateway.budget_admin import BudgetState
+from app.simulator.behaviour import DEFAULTS
 from app.spend.alerts import Reading, said_of
 from app.spend.budgets import Budgets, exceeded
 from app.telemetry.metrics import exposition, new_registry
@@ -38,9 +39,13 @@ def said(about: str) -> dict[str, Any]:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Settings:
-    (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    path = tmp_path / "guide.yaml"
-    path.write_text(block)
+    return loaded(0, tmp_path)
+
+
+def loaded(number: int, folder: Path) -> Settings:
+    """From the guide's YAML."""
+    path = folder / "guide.yaml"
+    path.write_text(re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[number])
     return load({"ANTHROPIC_API_KEY": "sk"}, config_path=path)
 
 
@@ -62,6 +67,19 @@ def test_the_example_limits_whom_it_says(example: Settings) -> None:
     assert set(budgets.counters(other, terms(agent="qe-1", session="s"), NOW)) == set(found)
     starts = {each.id: each.starts_ms % 86_400_000 / 3_600_000 for each in found}
     assert (starts["global:*:day"], starts["tenant:acme:day"]) == (23, 18.5), "midnight in Berlin and in Kolkata"
+
+
+def test_the_rehearsal_names_what_the_simulator_has(tmp_path: Path) -> None:
+    """Who rehearses with a model or a port that is not there sees another refusal than he came for."""
+    settings = loaded(1, tmp_path)
+    ports = {kind: int(port) for kind, port in re.findall(r"--kind (\w+)=(\d+)", TEXT)}
+    for name, upstream in settings.upstreams.items():
+        assert upstream.base_urls == (f"http://127.0.0.1:{ports[upstream.kind]}",)
+        known = {f"{name}/{model.name}" for model in DEFAULTS[upstream.kind].models}
+        assert known & set(settings.models), name
+    assert set(ports) == {upstream.kind for upstream in settings.upstreams.values()}
+    large = settings.models["claude/claude-sim-large"].price
+    assert large is not None and 200 * large.output == pytest.approx(0.004 * 1_000_000)
 
 
 def test_the_refusal_is_what_it_shows(agent: Counter) -> None:
