@@ -30,10 +30,10 @@ COMMANDS: Final = [
 ]
 
 
-async def typed(line: str, replica: Replica) -> str:
-    """What a command of the guide prints."""
+async def typed(line: str, replica: Replica, **filled: str) -> str:
+    """What a command of the guide prints. `filled`: what its reader writes for its placeholders."""
     service, _ = replica
-    program, *arguments = shlex.split(line)
+    program, *arguments = (filled.get(word, word) for word in shlex.split(line))
     assert program == "tierway" and line in COMMANDS, "it stands in a guide"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from app.cli import main; main()", *arguments),
@@ -118,7 +118,7 @@ async def test_the_complete_way_back(tmp_path: Path) -> None:
         await typed("tierway flags set MULTI_MODEL_ROUTER false", here)
         listed = await typed("tierway versions list", here)
         assert [line.split()[0] for line in listed.splitlines()] == ["3", "2", "1"]
-        await typed("tierway versions restore 1", here)
+        await typed("tierway versions restore N", here, N="1")
         await everywhere(found, answers(FIRST, model="house"), "the first file counts")
         states = (await here[1].admin("GET", "flags"))["data"]
         assert not any(state["changes"] for state in states)
