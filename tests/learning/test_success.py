@@ -65,6 +65,18 @@ async def test_what_is_learnt_counts_at_once(learned: Success) -> None:
     assert learned.quality("gpu/qwen", "code") == 0.25
 
 
+async def test_who_deletes_what_was_learnt_begins_anew(learned: Success, store: Store) -> None:
+    """As the routing guide says it: the key that it names, and nothing to restart."""
+    teach(learned, BAD, 20)
+    await learned.sync()
+    assert learned.observed(QWEN, "code", "simple") == Observed(0.0, 20)
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "routing.md").read_text()
+    assert f"del '{layout.SUCCESS}'" in guide
+    await store.call("DEL", layout.SUCCESS, again=True)
+    await learned.sync()
+    assert learned.observed(QWEN, "code", "simple") is None
+
+
 async def test_a_cell_that_saw_little_leans_on_how_its_model_did_elsewhere(learned: Success) -> None:
     """Two bad answers do not make a proven model useless for a task."""
     teach(learned, GOOD, 100, task="docs")
