@@ -105,7 +105,7 @@ def _component(pin: Pin) -> dict[str, Any]:
         "externalReferences": [
             {
                 "type": "distribution",
-                "url": f"https://pypi.org/project/{pin.name}/{pin.version}/",
+                "url": pin.purl,
                 "hashes": [{"alg": "SHA-256", "content": digest} for digest in pin.hashes],
             }
         ],
