@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -10,7 +11,9 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 # A test never asserts on speed: a slow machine only takes longer.
-settings.register_profile("tierway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get("TESTS_EXAMPLES", "100"))
+"""Of each property: fewer where only the lines that run are counted."""
+settings.register_profile("tierway", deadline=None, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tierway")
 
 

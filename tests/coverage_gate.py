@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 LINES, BRANCHES = 95.0, 90.0
-WHOLE: Final = ("tests/flows", "tests/chaos", "tests/bench", "tests/deploy")
-"""Tests of the whole service."""
+WHOLE: Final = ("tests/flows", "tests/chaos", "tests/bench", "tests/deploy", "tests/docs", "tests/layout")
+"""Tests of the whole service, and of what is no code of it."""
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 
@@ -28,7 +28,7 @@ def shares(report: dict[str, dict[str, int]]) -> tuple[float, float]:
 
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tierway-coverage-") as folder:
-        environ = {**os.environ, "COVERAGE_FILE": f"{folder}/data"}
+        environ = {"TESTS_EXAMPLES": "25", **os.environ, "COVERAGE_FILE": f"{folder}/data"}
 
         def run(*command: str) -> int:
             return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environ, check=False).returncode
