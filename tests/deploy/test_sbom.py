@@ -76,7 +76,7 @@ def test_the_same_locks_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["a==1.0\n", "a>=1.0\n", f"a==1.0 \\\n    --hash=md5:{HASH}\n", "-r other.txt\n", "a @ https://x/y.whl\n"]
+    "lock", ["a==1.0\n", "a>=1.0\n", f"a==1.0 \\\n    --hash=md5:{HASH}\n", "-r other.txt\n", "a @ ./y.whl\n"]
 )
 def test_what_is_not_pinned_by_hash_is_refused(lock: str) -> None:
     """Better no list than one that names another file than the one that is installed."""
