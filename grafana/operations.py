@@ -12,7 +12,7 @@ PERCENTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 def percentiles(title: str, histogram: str, **more: object) -> P:
     queries = [Query(quantile(share, histogram), name) for share, name in PERCENTILES]
-    return P(title, queries, unit="s", **more)  # type: ignore[arg-type]
+    return P(title, queries, unit="s", **more)  # type: ignore[arg-type]  # fields of a panel, by name
 
 
 OPERATIONS: Final = Dashboard(

@@ -10,7 +10,7 @@ from app.core.spending import Counter, Lease
 def test_a_limit_cannot_be_changed_on_its_way() -> None:
     counter = Counter("global:*:day", "global", "day", "k", 5, 0, 0)
     with pytest.raises(AttributeError):
-        counter.limit_nano = 10  # type: ignore[misc]
+        counter.limit_nano = 10  # type: ignore[misc]  # what the test is about
 
 
 def test_a_hold_grows_with_its_stream() -> None:
