@@ -52,6 +52,7 @@ bench: $(VENV)/.dev ## the benchmarks of bench/, as a table and a JSON file
 lock: $(VENV)/.dev ## resolve the dependencies again
 	@$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 --extra otel --extra openfeature -c requirements-dev.lock pyproject.toml -o requirements-extras.lock
 	@echo setuptools | $(BIN)/uv pip compile -q --universal --upgrade --generate-hashes --no-annotate --no-header --python-version 3.11 - -o requirements-build.lock
 
 sbom: ## what Tierway is made of, as CycloneDX JSON in sbom.cdx.json
