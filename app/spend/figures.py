@@ -28,6 +28,8 @@ class Figures(Part):
     local_answers: int
     failed: int
     """Requests that failed through an upstream or the gateway, not those that were refused."""
+    refused: int
+    """Requests that got no answer for their caller's own reasons: a mistake in them, a limit, a spent budget."""
     left: int
     """Requests whose client did not wait for the end."""
     caused: int
@@ -62,12 +64,14 @@ def figures(sums: Sums) -> Figures:
     cost, unpriced, answers, compared = (
         sums[each] for each in (cells.COST, cells.UNPRICED, cells.ANSWERS, cells.COMPARED)
     )
+    requests, failed, left = (sums[each] for each in (cells.REQUESTS, cells.FAILED, cells.LEFT))
     return Figures(
-        requests=sums[cells.REQUESTS],
+        requests=requests,
         answers=answers,
         local_answers=sums[cells.LOCAL],
-        failed=sums[cells.FAILED],
-        left=sums[cells.LEFT],
+        failed=failed,
+        refused=max(0, requests - answers - failed - left),
+        left=left,
         caused=sums[cells.CAUSED],
         tokens_in=sums[cells.IN],
         tokens_out=sums[cells.OUT],

@@ -16,6 +16,9 @@ UNKNOWN: Final = "unknown"
 BAR: Final = 48
 FORMULA: Final = ("=", "+", "-", "@")
 """What makes a spreadsheet take a name for a formula."""
+NO_MODEL: Final = "(no model)"
+"""Of requests that ended before one was asked."""
+AMOUNTS: Final = ("billed USD", "imputed USD", "saved USD", "unpriced")
 NAMES: Final = {"days": "day", "models": "model", "machines": "upstream", "all_time": "model", "goals": "goal"}
 
 
@@ -75,8 +78,8 @@ def sections(report: Report) -> Iterator[Section]:
     yield Section("Local and paid", head, list(_kinds(report)))
     yield Section(
         "Models",
-        ("model", "answers", "tokens in", "tokens out", "billed USD", "imputed USD", "saved USD", "unpriced"),
-        [(each.model or "none", *_counts(each), *_amounts(each)) for each in report.models],
+        (*("model", "answers", "refused", "failed", "tokens in", "tokens out"), *AMOUNTS),
+        [(each.model or NO_MODEL, *_counts(each), *_amounts(each)) for each in report.models],
     )
     if report.machines:
         yield Section(
@@ -87,7 +90,7 @@ def sections(report: Report) -> Iterator[Section]:
             "Since the beginning",
             ("model", "answers", "tokens in", "tokens out", "billed USD"),
             [
-                (e.model or "none", str(e.answers), str(e.tokens_in), str(e.tokens_out), money(e.cost_usd))
+                (e.model or NO_MODEL, str(e.answers), str(e.tokens_in), str(e.tokens_out), money(e.cost_usd))
                 for e in report.all_time
             ],
         )
@@ -95,7 +98,8 @@ def sections(report: Report) -> Iterator[Section]:
 
 def _summary(report: Report) -> Iterator[tuple[str, str, str]]:
     total = report.total
-    yield "requests", str(total.requests), f"{total.answers} answered, {total.failed} failed, {total.left} left"
+    ended = f"{total.answers} answered, {total.refused} refused, {total.failed} failed, {total.left} left"
+    yield "requests", str(total.requests), ended
     yield "availability", percent(report.availability), "answers over answers and failures"
     yield "answered locally", percent(report.local_share), f"{total.local_answers} answers"
     yield "tokens", f"{total.tokens_in} in, {total.tokens_out} out", f"{total.estimated} answers with estimated tokens"
@@ -146,12 +150,13 @@ def _kinds(report: Report) -> Iterator[tuple[str, ...]]:
         yield (each.place, each.kind or "all", *counts, *times, _number(each.quality), f"{each.scored:.1f}")
 
 
-def _counts(part: Figures) -> tuple[str, str, str]:
-    return str(part.answers), str(part.tokens_in), str(part.tokens_out)
+def _counts(part: Figures) -> tuple[str, ...]:
+    return tuple(map(str, (part.answers, part.refused, part.failed, part.tokens_in, part.tokens_out)))
 
 
 def _amounts(part: Figures) -> tuple[str, str, str, str]:
-    return _billed(part), money(part.imputed_usd), money(part.savings_usd), str(part.unpriced)
+    saved = money(part.savings_usd) if part.answers or part.compared else "-"
+    return _billed(part), money(part.imputed_usd), saved, str(part.unpriced)
 
 
 def _machines(report: Report) -> list[tuple[str, ...]]:
@@ -168,7 +173,7 @@ def _machines(report: Report) -> list[tuple[str, ...]]:
 
 
 def _days(report: Report) -> Section:
-    head = ("day", "requests", "answers", "billed USD", "imputed USD", "saved USD", "unpriced")
+    head = ("day", "requests", "answers", *AMOUNTS)
     rows = [(str(each.day), str(each.requests), str(each.answers), *_amounts(each)) for each in report.days]
     return Section("Days", head, rows)
 

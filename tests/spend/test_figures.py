@@ -24,6 +24,13 @@ def test_sums_in_dollars() -> None:
     assert (found.coverage, found.local_answers) == (0.5, 3)
 
 
+def test_what_was_refused_is_neither_answered_nor_failed() -> None:
+    """An operator who sees fewer answers than requests must see where the others are."""
+    found = figures(Sums(requests=9, answers=4, failed=2, left=1))
+    assert (found.refused, found.requests) == (2, 9)
+    assert figures(Sums(answers=3)).refused == 0, "sums of gateways arrive one after the other"
+
+
 def test_a_cost_of_which_nothing_is_known_is_unknown() -> None:
     assert figures(Sums(unpriced=2)).cost_usd is None
     assert figures(Sums(unpriced=2, cost=10**9)).cost_usd == 1.0

@@ -61,6 +61,14 @@ async def test_a_terminal_has_every_part(found: Report) -> None:
     assert any(re.match(r"  per request, USD +unknown +", line) for line in lines)
 
 
+async def test_requests_that_no_model_answered_say_so(found: Report) -> None:
+    """ "none" in a column of models is read as a name, and savings of nothing are not unknown."""
+    lines = [line.split() for line in terminal(found).splitlines()]
+    row = next(line for line in lines if line[:2] == ["(no", "model)"])
+    assert row[2:5] == ["0", "0", "1"] and row[-2:] == ["-", "0"]
+    assert any("0 refused, 1 failed, 0 left" in line for line in terminal(found).splitlines())
+
+
 async def test_a_machine_without_a_price_is_named_beside_what_it_is_missing_in(found: Report) -> None:
     """Its time is not free; nobody said what it costs."""
     free = [each.model_copy(update={"usd_per_hour": None, "whole_span_usd": None}) for each in found.machines]
