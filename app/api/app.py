@@ -27,6 +27,15 @@ from app.core.errors import (
 )
 from app.wire.objects import write_error
 
+NOT_SPOKEN = {
+    "/v1/responses": "This gateway does not speak the Responses API; set the client to chat completions"
+    " (/v1/chat/completions). docs/clients.md says how, client by client.",
+    "/v1/messages": "This gateway does not speak Anthropic's Messages API with its clients; ask for Claude as for any"
+    " model, at /v1/chat/completions.",
+    "/v1/completions": "This gateway does not speak the old completions API; use /v1/chat/completions.",
+}
+"""What clients ask for that come from somewhere else, and where they should go."""
+
 DESCRIPTION = "OpenAI-compatible gateway that sends each request to the cheapest model that can do it."
 
 
@@ -82,8 +91,9 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             allow = _methods(request, (headers or {}).get("Allow", "GET"))
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
+            path = request.url.path[:200]
             return NotFound(
-                f"There is nothing at {request.url.path[:200]}. The API begins with /v1; /docs lists all there is."
+                NOT_SPOKEN.get(path, f"There is nothing at {path}. The API begins with /v1; /docs lists all there is.")
             )
         case HTTPException(status_code=status) if status < 500:
             return InvalidValue(str(error.detail))

@@ -50,6 +50,10 @@ async def test_nothing_there(client: httpx2.AsyncClient) -> None:
     assert reply.status_code == 404 and error(reply)["code"] == "not_found"
     assert "/v1/nothing" in error(reply)["message"] and "secret" not in error(reply)["message"]
     assert "/docs" in error(reply)["message"], "people leave out the /v1 of the base URL"
+    for path in ("/v1/responses", "/v1/messages", "/v1/completions"):
+        reply = await client.post(path, json={})
+        said = error(reply)["message"]
+        assert reply.status_code == 404 and "/v1/chat/completions" in said, "whose SDK asks there learns what to set"
 
 
 async def test_a_long_path_is_not_repeated_whole(client: httpx2.AsyncClient) -> None:
