@@ -12,6 +12,7 @@ from app.core.clock import Clock
 from app.core.errors import Unprocessable
 from app.gateway.audit import Audit
 from app.gateway.switches import Switches
+from app.gateway.tuning import Loudness
 from app.gateway.versions import Filed, Listener, Version, Versions
 from app.store.client import Store
 
@@ -29,7 +30,7 @@ class Runtime:
         self.versions = Versions(store, Audit(store, clock), clock)
         self.switches = Switches(self.versions, settings, observe)
         self._hears: Listener = _nobody
-        self.versions.listeners += (self.switches.apply, self._tell)
+        self.versions.listeners += (self.switches.apply, Loudness().apply, self._tell)
         self.file: Callable[[], Filed | None] = lambda: None
 
     async def open(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,12 +20,16 @@ from app.config.settings import Settings, UpstreamSettings
 from app.config.values import Count
 from app.core.errors import NotFound, Unprocessable
 from app.gateway.versions import Version, Versions
+from app.telemetry import logs
 
 ROUTING: Final = ("strategy", "target_local", "max_local_latency", "default_model", "cloud")
 BREAKER, CONCURRENCY = "breaker", "concurrency"
 """Per upstream, as `breaker.NAME`; without a name, of every upstream that has none of its own."""
+LOG_LEVEL: Final = "log_level"
+"""Of every process: it outlives configurations, so it is none of theirs (`Loudness`)."""
 
 _COUNT: Final[TypeAdapter[int]] = TypeAdapter(Count)
+_LEVEL: Final[TypeAdapter[str]] = TypeAdapter(Literal["debug", "info", "warning", "error", "critical"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class Tuning:
     def states(self) -> list[Setting]:
         changes = self._versions.current.settings
         now = tuned(self._settings, changes)
-        names = [*ROUTING, *(f"{kind}.{name}" for kind in (BREAKER, CONCURRENCY) for name in self._settings.upstreams)]
+        names = [*ROUTING, LOG_LEVEL]
+        names += [f"{kind}.{name}" for kind in (BREAKER, CONCURRENCY) for name in self._settings.upstreams]
         return [
             self._state(name, now, changes)
             for name in (*names, *(kind for kind in (BREAKER, CONCURRENCY) if kind in changes))
@@ -103,7 +108,7 @@ class Tuning:
         return made
 
     def _name(self, name: str) -> None:
-        names = [*ROUTING, BREAKER, CONCURRENCY]
+        names = [*ROUTING, LOG_LEVEL, BREAKER, CONCURRENCY]
         names += [f"{kind}.{upstream}" for kind in (BREAKER, CONCURRENCY) for upstream in self._settings.upstreams]
         if name not in names:
             meant = nearest(name, names)
@@ -112,6 +117,25 @@ class Tuning:
                 + (f"; did you mean {meant}?" if meant else f"; there are: {', '.join(names)}."),
                 param="name",
             )
+
+
+class Loudness:
+    """What this process logs at least, as an operator wants it; as it began, once that is taken back."""
+
+    def __init__(self) -> None:
+        self._began: str | None = None
+
+    def apply(self, version: Version) -> None:
+        wanted = _level(version.settings, None)
+        if wanted is None and self._began is None:
+            return
+        self._began = self._began or logs.level()
+        logs.set_level(wanted or self._began)
+
+
+def _level(changes: Mapping[str, Any], configured: str | None) -> str | None:
+    wanted = changes.get(LOG_LEVEL)
+    return wanted if isinstance(wanted, str) and wanted in logs.LEVELS else configured
 
 
 def tuned(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -150,6 +174,8 @@ def _made(name: str, value: Any) -> Any:
     kind = name.partition(".")[0]
     if kind == CONCURRENCY:
         return _COUNT.validate_python(value, strict=True)
+    if kind == LOG_LEVEL:
+        return _LEVEL.validate_python(value)
     if kind == BREAKER:
         made = Breaker.model_validate(value)
         return {field: getattr(made, field) for field in made.model_fields_set}
@@ -160,6 +186,8 @@ def _value(name: str, settings: Settings, changes: Mapping[str, Any]) -> Any:
     kind, _, upstream = name.partition(".")
     if kind in ROUTING:
         return getattr(settings.routing, kind)
+    if kind == LOG_LEVEL:
+        return _level(changes, settings.log_level)
     if not upstream:
         return changes.get(kind)
     found = settings.upstreams[upstream]

@@ -70,6 +70,12 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(LEVELS[level])
 
 
+def level() -> str:
+    """The least level that is logged at this moment."""
+    number = logging.getLogger().level
+    return next((name for name, least in LEVELS.items() if least >= number), "critical")
+
+
 def get_logger(component: str | None = None) -> FilteringBoundLogger:
     """The logger of one part of the program, or of none: `log.warning("state", upstream="gpu", state="open")`. May be
     asked for before `configure`."""

@@ -3,6 +3,8 @@ once with a typing error."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from app.config.settings import Settings
 from app.core.clock import ManualClock
 from app.core.errors import NotFound, Unprocessable
 from app.gateway.audit import Audit
-from app.gateway.tuning import Setting, Tuning, tuned
+from app.gateway.tuning import Loudness, Setting, Tuning, tuned
 from app.gateway.versions import Version, Versions
 from app.store.client import Store
 
@@ -122,6 +124,8 @@ async def test_the_nearer_word_counts(store: Store, settings: Settings) -> None:
         ("breaker.ollama", {"open": 400}),
         ("default_model", "ollama/none"),
         ("default_model", []),
+        ("log_level", "loud"),
+        ("log_level", 7),
     ],
 )
 async def test_what_is_wrong_changes_nothing(store: Store, settings: Settings, name: str, value: Any) -> None:
@@ -163,3 +167,39 @@ async def test_a_breaker_stays_in_order(store: Store, settings: Settings) -> Non
     replica = Replica(store, settings)
     await replica.tuning.change({"breaker": {"max_open": 15}})
     assert replica.now.upstreams["ollama"].breaker.max_open == 20
+
+
+# --- the level of the log ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def level() -> Iterator[None]:
+    """As it was before the test, in the end."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.WARNING)
+    yield
+    root.setLevel(before)
+
+
+@pytest.mark.usefixtures("level")
+async def test_the_level_of_the_log_changes_and_comes_back(store: Store, settings: Settings) -> None:
+    """Without it whoever looks for a fault restarts the gateway that has it."""
+    replica, root = Replica(store, settings), logging.getLogger()
+    replica.versions.listeners.append(Loudness().apply)
+    (state,) = await replica.tuning.change({"log_level": "debug"})
+    assert state == Setting("log_level", "debug", "info", True) and root.level == logging.DEBUG
+    assert replica.now.version == settings.version, "it changes nothing that decides of requests"
+    await replica.tuning.change({"target_local": 0.1})
+    assert root.level == logging.DEBUG
+    assert [each.changed for each in await replica.tuning.remove("log_level")] == [False]
+    assert root.level == logging.WARNING, "as the process began"
+
+
+@pytest.mark.usefixtures("level")
+def test_a_level_that_nobody_knows_changes_nothing() -> None:
+    """Of a release that allowed more."""
+    loudness = Loudness()
+    for wanted in ("shouting", 7, None, ["debug"]):
+        loudness.apply(Version(settings={"log_level": wanted}))
+        assert logging.getLogger().level == logging.WARNING
