@@ -56,10 +56,11 @@ class Command:
     readers: list[threading.Thread] = field(default_factory=list)
 
     @classmethod
-    def start(cls, *arguments: str, env: Mapping[str, str]) -> Command:
+    def start(cls, *arguments: str, env: Mapping[str, str], cwd: Path | None = None) -> Command:
+        """`cwd`: also the tree whose code it is."""
         line = [sys.executable, "-c", "from app.cli import main; main()", *arguments]
         pipe = subprocess.PIPE
-        command = cls(subprocess.Popen(line, stdout=pipe, stderr=pipe, env=dict(env), text=True))
+        command = cls(subprocess.Popen(line, stdout=pipe, stderr=pipe, env=dict(env), text=True, cwd=cwd))
         for stream, lines in ((command.process.stdout, command.out), (command.process.stderr, command.err)):
             assert stream is not None
             reader = threading.Thread(target=lines.extend, args=(stream,))
