@@ -55,6 +55,7 @@ from app.core.tasks import TaskOwner
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import Discovery, Found
 from app.gateway.finding import discovered, nothing_known
+from app.gateway.flag_service import Meet
 from app.gateway.gateway import Gateway
 from app.gateway.live import Bounds
 from app.gateway.overload import Overload
@@ -110,7 +111,7 @@ class Ready:
 @dataclass(slots=True)
 class Ground:
     """What outlasts configurations. `state` is what the server hands to its connections; `reload` reads the
-    configuration again, everywhere."""
+    configuration again, everywhere; `meet` asks a flag service about who comes."""
 
     clock: Clock
     registry: CollectorRegistry
@@ -126,6 +127,8 @@ class Ground:
     reload: Callable[[], Awaitable[Outcome]]
 
 
+    meet: Meet | None = None
+    tracing: Tracing | None = None
 @dataclass(frozen=True, slots=True)
 class Assembled:
     """One gateway. `busy`: it makes streams that nobody waits for at the moment."""
@@ -330,12 +333,16 @@ def _front(
 
     paths = {
         "/v1/chat/completions": TokenPath(
-            ChatEndpoint(door, parts.answers, chat, limits, resumable.times, metrics.streams_active.inc, resumable),
+            ChatEndpoint(
+                door, parts.answers, chat, limits, resumable.times, metrics.streams_active.inc, resumable, ground.meet
+            ),
             chat.write_error,
             "chat",
         ),
-        "/v1/embeddings": TokenPath(EmbeddingsEndpoint(door, gateway, limits), objects.write_error, "embeddings"),
-        "/v1/route": TokenPath(RouteEndpoint(door, peek, chat, limits), chat.write_error, "route"),
+        "/v1/embeddings": TokenPath(
+            EmbeddingsEndpoint(door, gateway, limits, ground.meet), objects.write_error, "embeddings"
+        ),
+        "/v1/route": TokenPath(RouteEndpoint(door, peek, chat, limits, ground.meet), chat.write_error, "route"),
     }
     for path in REPEATABLE:
         paths[path] = replace(paths[path], endpoint=Idempotent(paths[path].endpoint, door, answers, bounds.body_bytes))

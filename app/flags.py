@@ -2,11 +2,12 @@
 
 Start values come from the settings. What changes at run time makes a new snapshot (`changed`); keeping that the same on
 all replicas is left to the store. A request asks once for all flags (`decide`), so that it never mixes two snapshots.
+Where a flag service was asked beforehand, `served` knows what it says of this caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -18,6 +19,9 @@ from app.core.shares import is_in_share as is_in_share
 
 SCOPES: Final = ("agent", "key", "tenant")
 
+Served = Callable[[Caller, str | None], Mapping[str, float]]
+"""The shares that a flag service has for a caller and its agent type, by flag; of others it has nothing to say."""
+
 _EMPTY: Mapping[str, float] = MappingProxyType({})
 
 
@@ -28,12 +32,14 @@ class Flags:
     shares: Mapping[str, float]
     fixed: frozenset[str] = frozenset()
     overrides: Overrides = field(default_factory=Overrides)
+    served: Served | None = None
     _for_all: Mapping[str, bool] | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Where every flag is on or off for everybody, that is the answer to all."""
         said = self.overrides
         varies = said.key or said.agent or said.tenant or any(share not in (0, 1) for share in self.shares.values())
+        varies = varies or self.served is not None
         for_all = None if varies else MappingProxyType({name: bool(share) for name, share in self.shares.items()})
         object.__setattr__(self, "_for_all", for_all)
 
@@ -42,9 +48,14 @@ class Flags:
         """The snapshot a gateway starts with."""
         return cls(settings.start, settings.named if settings.locked else frozenset(), settings.overrides)
 
-    def changed(self, shares: Mapping[str, float], tables: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Flags:
+    def changed(
+        self,
+        shares: Mapping[str, float],
+        tables: Mapping[str, Mapping[str, Mapping[str, float]]],
+        served: Served | None = None,
+    ) -> Flags:
         """The snapshot with these shares, and with these words for some callers, by scope (`agent`, `key`, `tenant`),
-        who, and the flag's name in lower case. Fixed flags stay as they are."""
+        who, and the flag's name in lower case. Fixed flags stay as they are. What is `served` counts before a share."""
         kept = {
             name: self.shares[name] if name in self.fixed else shares.get(name, self.shares[name])
             for name in self.shares
@@ -52,20 +63,24 @@ class Flags:
         said = self.overrides
         agent, key, tenant = (_merged(getattr(said, scope), tables.get(scope, {})) for scope in SCOPES)
         overrides = Overrides.model_construct(None, agent=agent, key=key, tenant=tenant)
-        return Flags(MappingProxyType(kept), self.fixed, overrides)
+        return Flags(MappingProxyType(kept), self.fixed, overrides, served)
 
     def decide(self, unit: str, *, caller: Caller = ANONYMOUS, agent: str | None = None) -> Mapping[str, bool]:
         """Every flag as it is for this unit."""
         if self._for_all is not None:
             return self._for_all
-        return {name: self.evaluate(name, unit, caller=caller, agent=agent) for name in self.shares}
+        said = _EMPTY if self.served is None else self.served(caller, agent)
+        shares = {**self.shares, **said}
+        return {name: self._is_on(name, shares[name], unit, caller, agent) for name in self.shares}
 
     def evaluate(self, name: str, unit: str, *, caller: Caller = ANONYMOUS, agent: str | None = None) -> bool:
         """Whether the flag is on for this unit (a session, else a key), which gets the same answer every time.
 
         A word about the key counts before one about the agent, and that before one about the tenant.
         """
-        share = self.shares[name]
+        return self._is_on(name, self.shares[name], unit, caller, agent)
+
+    def _is_on(self, name: str, share: float, unit: str, caller: Caller, agent: str | None) -> bool:
         if name not in self.fixed:
             share = self._override(name.lower(), caller, agent, share)
         return is_in_share(name, unit, share)

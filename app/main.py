@@ -18,6 +18,7 @@ from app.config.settings import Settings
 from app.core.clock import SystemClock
 from app.core.errors import StoreUnavailable
 from app.core.tasks import TaskOwner
+from app.gateway.flag_service import FlagService, ServiceUnusable, load_service
 from app.gateway.generations import Generations
 from app.gateway.reloading import Read, Reloading
 from app.gateway.runtime import Runtime
@@ -28,7 +29,7 @@ from app.store.opening import open_store
 from app.telemetry.meters import Meters
 from app.telemetry.metrics import Metrics, new_registry
 
-STARTUP_ERRORS: Final = (StartupError, StoreUnusable, StoreUnavailable)
+STARTUP_ERRORS: Final = (StartupError, StoreUnusable, StoreUnavailable, ServiceUnusable)
 
 Announce = Callable[[Ready], None]
 
@@ -96,6 +97,8 @@ class Application:
         runtime.file = lambda: reloading.file
         await runtime.open()
         ready = await follow(await reloading.open())
+        if self._settings.openfeature is not None:
+            await self._ask_flags(ground, self._settings.openfeature, stack)
         stack.push_async_callback(self._tasks.cancel)
         runtime.versions.follow(broadcast)
         ground.keys.follow(broadcast)
@@ -105,6 +108,18 @@ class Application:
         self._reloading = reloading
         self._announce(ready)
 
+
+    async def _ask_flags(self, ground: Ground, provider: str, stack: contextlib.AsyncExitStack) -> None:
+        """Hears from a flag service what the environment does not say."""
+        ask, close = load_service(provider)
+        stack.callback(close)
+        settings, switches = self._settings.flags, ground.runtime.switches
+        names = tuple(name for name in settings.start if name not in settings.named)
+        service = FlagService(ask, names, switches.serve, ground.metrics.flag_service, ground.clock)
+        await service.open()
+        ground.meet = service.meet
+        stack.push_async_callback(self._tasks.cancel)
+        self._tasks.spawn(service.run(), "flag service")
 
 @contextlib.asynccontextmanager
 async def _grounded(settings: Settings, stopping: Stopping, state: MutableMapping[str, Any]) -> AsyncIterator[Ground]:

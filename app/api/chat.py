@@ -12,6 +12,7 @@ from app.api.reply import reply
 from app.api.resumable import Resumable
 from app.api.terms import read_terms
 from app.core.request import Request
+from app.gateway.flag_service import Meet
 from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec, Limits
 
@@ -19,7 +20,7 @@ from app.wire.codec import ClientCodec, Limits
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
     """One dialect of chat; `codec` says which. `streams_active` counts the open streams up and down; `resumable` gets
-    every request first."""
+    every request first; `meet` is told who comes, before a flag is asked."""
 
     door: Door
     gateway: Answers
@@ -28,10 +29,13 @@ class ChatEndpoint:
     times: LineTimes
     streams_active: Callable[[int], None]
     resumable: Resumable | None = None
+    meet: Meet | None = None
 
     async def __call__(self, inbound: Inbound) -> None:
         caller = self.door.caller(inbound.headers, inbound.peer)
         terms = read_terms(inbound, caller)
+        if self.meet is not None:
+            await self.meet(caller, terms.agent)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True
         self._counts(request, 1)

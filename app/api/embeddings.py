@@ -10,6 +10,7 @@ from app.api.headers import whole_headers
 from app.api.inbound import Inbound
 from app.api.terms import read_terms
 from app.core.tasks import Watched, cancel_if
+from app.gateway.flag_service import Meet
 from app.gateway.gateway import Gateway
 from app.wire import embeddings
 from app.wire.codec import Limits
@@ -21,10 +22,13 @@ class EmbeddingsEndpoint:
     door: Door
     gateway: Gateway
     limits: Limits
+    meet: Meet | None = None
 
     async def __call__(self, inbound: Inbound) -> None:
         caller = self.door.caller(inbound.headers, inbound.peer)
         terms = read_terms(inbound, caller)
+        if self.meet is not None:
+            await self.meet(caller, terms.agent)
         request = embeddings.read_request(await inbound.body(self.limits.body_bytes), terms)
         inbound.taken = True
         with contextlib.suppress(Watched):  # the client left: the call is cancelled, and there is nobody to tell

@@ -40,12 +40,14 @@ class Override(BaseModel):
 
 
 class FlagState(BaseModel):
-    """`value` is that of the moment, `start` what the environment says; with `locked` nothing changes it."""
+    """`value` is that of the moment, `start` what the environment says; with `locked` nothing changes it. `service` is
+    what the flag service says of everybody, null where there is none, or it is not asked, or does not know."""
 
     name: str
     value: bool | str
     start: bool | str
     locked: bool
+    service: bool | str | None
     changes: list[Override]
     off_means: str
 
@@ -91,6 +93,7 @@ def _state(switch: Switch) -> FlagState:
         value=flag_value(switch.share),
         start=flag_value(switch.start),
         locked=switch.locked,
+        service=None if switch.served is None else flag_value(switch.served),
         changes=[_override(change) for change in switch.changes],
         off_means=FEATURES[switch.name].off_means,
     )

@@ -16,6 +16,7 @@ from app.core.caller import Caller
 from app.core.money import usd
 from app.core.plan import Candidate, Plan
 from app.core.request import Request
+from app.gateway.flag_service import Meet
 from app.learning.decision import Remembered, of_plan
 from app.learning.explained import summary
 from app.wire.codec import ClientCodec, Limits
@@ -34,10 +35,13 @@ class RouteEndpoint:
     peek: Peek
     codec: ClientCodec
     limits: Limits
+    meet: Meet | None = None
 
     async def __call__(self, inbound: Inbound) -> None:
         caller = self.door.viewer(inbound.headers, inbound.peer)
         terms = read_terms(inbound, caller)
+        if self.meet is not None:
+            await self.meet(caller, terms.agent)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True  # what comes of it is no request of the log or the metrics
         body = orjson.dumps(routed(self.peek(request, caller), request))

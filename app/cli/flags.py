@@ -106,6 +106,8 @@ def _show(found: list[dict[str, Any]], as_data: bool) -> None:
     for flag in found:
         changes = [_change(change) for change in flag["changes"]]
         locked = ["locked by FEATURE_LOCK"] if flag["locked"] else []
+        if flag.get("service") is not None:
+            locked.append(f"flag service: {_text(flag['service'])}")
         value, start = (_text(flag[name]) for name in ("value", "start"))
         click.echo(f"{flag['name']:<20} {value:>9} {start:>9}  {', '.join(locked + changes)}".rstrip())
 

@@ -96,6 +96,12 @@ def _urls(text: str) -> tuple[str, ...]:
     return urls
 
 
+def _place(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", text, re.ASCII):
+        raise ValueError("must be like openfeature.contrib.provider.flagd:FlagdProvider")
+    return text
+
+
 def _flag(text: str) -> float:
     share = parse_flag(text)
     if share is None:
@@ -146,6 +152,9 @@ VARIABLES: Final[Mapping[str, Variable]] = {
         _one_of("json", "console"), None, "`json` or `console`; by default `console` on a terminal, else `json`."
     ),
     "TIERWAY_ALLOW_ANONYMOUS": Variable(_boolean, False, "Serve beyond loopback without any key."),
+    "TIERWAY_FLAG_PROVIDER": Variable(
+        _place, None, "The OpenFeature provider to ask for [flags](flags.md#a-flag-service), as `module:name`."
+    ),
     "REDIS_URL": Variable(_redis_url, None, "The shared store; by default an embedded one.", secret=True),
     "OLLAMA_BASE_URL": Variable(_urls, (OLLAMA_DEFAULT,), "Ollama; this default is tried even when nothing is set."),
     "VLLM_BASE_URL": Variable(_urls, None, "vLLM; several, separated by commas, are one pool."),

@@ -84,6 +84,7 @@ def _settings(environ: Mapping[str, str], environment: Environment, file: FileSe
         log_format=environment.value("TIERWAY_LOG_FORMAT") or ("console" if sys.stderr.isatty() else "json"),
         allow_anonymous=environment.value("TIERWAY_ALLOW_ANONYMOUS"),
         config_path=path,
+        openfeature=environment.value("TIERWAY_FLAG_PROVIDER"),
         models=file.models,
         only_listed_models=file.only_listed_models,
         aliases=file.aliases if path else ALIASES_WITHOUT_FILE,

@@ -67,8 +67,9 @@ class FlagSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`config_path` None: there is no file. `version` is a hash of all that decides about requests, without secrets,
-    and without what may differ between replicas. `sources` says which variable each secret came from, by its path."""
+    """`config_path` None: there is no file. `openfeature` is the place of a provider of flags. `version` is a hash of
+    all that decides about requests, without secrets, and without what may differ between replicas. `sources` says
+    which variable each secret came from, by its path."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -91,6 +92,7 @@ class Settings:
     streaming: Streaming = field(default_factory=Streaming)
     limits: Limits = field(default_factory=Limits)
     flags: FlagSettings = field(default_factory=FlagSettings)
+    openfeature: str | None = None
     version: str = ""
     sources: Mapping[tuple[str, ...], str] = field(default_factory=lambda: MappingProxyType({}))
 

@@ -26,7 +26,10 @@ OK, UNCHANGED, FAILED = "ok", "unchanged", "failed"
 TOPIC: Final = "reload"
 PROBLEMS_SHOWN: Final = 20
 FILE: Final = "file"
-FIXED: Final = ("host", "port", "workers", "data_dir", "redis_url", "config_path", "log_level", "log_format")
+FIXED: Final = (
+    *("host", "port", "workers", "data_dir", "redis_url", "config_path", "log_level", "log_format"),
+    "openfeature",
+)
 """Settings that count from the start of a process to its end."""
 
 Read = Callable[[bytes | None], Settings]

@@ -2,7 +2,7 @@
 over them. Every gateway on the same store sees a change within two seconds.
 
 The environment has the last word in two ways: with FEATURE_LOCK nothing overrides it, and when its own value becomes
-another, what was changed over the former one counts no more.
+another, what was changed over the former one counts no more. A flag service is heard of what nobody here has a word on.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Final
 from app.config.features import FEATURES
 from app.config.problems import nearest
 from app.config.settings import FlagSettings
+from app.core.caller import Caller
 from app.core.errors import NotFound, Unprocessable
-from app.flags import SCOPES, Flags
+from app.flags import SCOPES, Flags, Served
 from app.gateway.audit import GATEWAY
 from app.gateway.versions import FlagChange, Version, Versions
 
@@ -36,13 +37,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One flag: the share of units it is on for, that with which this gateway started, and what was changed."""
+    """One flag: the share of units it is on for, that with which this gateway started, and what was changed. `served`
+    is what the flag service says of everybody, None where it says nothing."""
 
     name: str
     share: float
     start: float
     locked: bool
     changes: tuple[Change, ...]
+    served: float | None = None
 
 
 class Switches:
@@ -52,12 +55,18 @@ class Switches:
         self._versions = versions
         self._observe = observe
         self._gone: Mapping[str, FlagChange] = {}
-        self._start = Flags.start(settings)
+        self._served: Served | None = None
+        self._for_all: Mapping[str, float] = {}
         self.configure(settings)
 
     def configure(self, settings: FlagSettings) -> None:
         """From now on these are the values to begin with."""
         self._start = Flags.start(settings)
+        self.apply(self._versions.current)
+
+    def serve(self, for_all: Mapping[str, float], served: Served) -> None:
+        """From now on a flag service says this of everybody, and that of a caller."""
+        self._for_all, self._served = for_all, served
         self.apply(self._versions.current)
 
     async def open(self) -> None:
@@ -81,7 +90,7 @@ class Switches:
                 shares[name] = change.value
             elif scope in tables:
                 tables[scope].setdefault(who or "", {})[name.lower()] = change.value
-        self.flags = self._start.changed(shares, tables)
+        self.flags = self._start.changed({**self._for_all, **shares}, tables, _without(shares, self._served))
         for name, share in self.flags.shares.items():
             self._observe(name, share)
 
@@ -119,9 +128,8 @@ class Switches:
             for about, scope, who in (_parts(field),)
             if about == name
         ]
-        return Switch(
-            name, self.flags.shares[name], self._start.shares[name], name in self._start.fixed, tuple(changes)
-        )
+        share, start, locked = self.flags.shares[name], self._start.shares[name], name in self._start.fixed
+        return Switch(name, share, start, locked, tuple(changes), self._for_all.get(name))
 
     def _counts(self, field: str, change: FlagChange) -> bool:
         name = _parts(field)[0]
@@ -144,6 +152,17 @@ class Switches:
                 f"There is no flag {name[:64]!r}" + (f"; did you mean {meant}?" if meant else "."), param="name"
             )
         return upper
+
+
+def _without(put: Mapping[str, float], served: Served | None) -> Served | None:
+    """What the service says, but for the flags that an operator has put for everybody."""
+    if served is None or not put:
+        return served
+
+    def others(caller: Caller, agent: str | None) -> Mapping[str, float]:
+        return {name: share for name, share in served(caller, agent).items() if name not in put}
+
+    return others
 
 
 def _field(name: str, scope: str | None, who: str | None) -> str:

@@ -201,6 +201,9 @@ class Metrics:
         )
         for outcome in ("ok", "unchanged", "failed"):
             self._config_reloads[outcome,]  # there at 0, so that the first one is seen as an increase
+        self._flag_service = Children(
+            counter("flag_service_polls_total", "Rounds of asking the flag service: ok or failed.", "outcome")
+        )
         build = gauge("build_info", "What runs here.", "version", "python", mode="livemax")
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -215,6 +218,9 @@ class Metrics:
 
     def flag(self, name: str, share: float) -> None:
         self._flag[self._word[name],].set(share)
+
+    def flag_service(self, outcome: str) -> None:
+        self._flag_service[outcome,].inc()
 
     def config_reload(self, outcome: str) -> None:
         self._config_reloads[outcome,].inc()

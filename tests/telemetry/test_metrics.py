@@ -37,6 +37,7 @@ NAMES = {
     "tierway_clients_gone_total": set(),
     "tierway_store_seconds": {"script"},
     "tierway_flag": {"name"},
+    "tierway_flag_service_polls_total": {"outcome"},
     "tierway_config_reloads_total": {"outcome"},
     "tierway_rollout_share": {"name", "arm"},
     "tierway_truncations_total": {"upstream"},
@@ -116,6 +117,7 @@ def test_every_name_and_label_is_the_contracts() -> None:
     seen.metrics.quality("gpu/qwen", "code", 0.8)
     seen.metrics.feedback("good")
     seen.metrics.decisions_lost(1)
+    seen.metrics.flag_service("ok")
     seen.metrics.rollout_share("new", "treatment", 0.1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(exposition(seen.registry).decode()):
