@@ -67,6 +67,7 @@ from app.gateway.sessions import Conversing
 from app.gateway.settle import Settlement
 from app.gateway.spending import Spending
 from app.gateway.standing import Standing
+from app.gateway.traced import Captured, Stages, traced
 from app.gateway.tuning import Tuning
 from app.gateway.unstreamed import Unstreamed
 from app.recall.embedder import StaticEmbedder
@@ -81,6 +82,7 @@ from app.telemetry.logs import get_logger, log_request
 from app.telemetry.meters import Meters
 from app.telemetry.metrics import Metrics, exposition
 from app.telemetry.session_metrics import SessionMetrics
+from app.telemetry.tracing import Tracing
 from app.wire import chat, objects
 from app.wire.codec import Limits
 
@@ -125,10 +127,10 @@ class Ground:
     stopping: Stopping
     state: MutableMapping[str, Any]
     reload: Callable[[], Awaitable[Outcome]]
-
-
     meet: Meet | None = None
     tracing: Tracing | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Assembled:
     """One gateway. `busy`: it makes streams that nobody waits for at the moment."""
@@ -234,25 +236,29 @@ def _parts(
         overload.inherit(before.overload)
     spending = Spending(basis, routed, meters.money, lambda: [each.caller() for each in keys.ring.records])
     streams = _streams(basis)
-    readers = (*routed.readers, spending.costs.note, streams.note, meters.operation.observe, _request_log(settings))
+    readers = [*routed.readers, spending.costs.note, streams.note, meters.operation.observe, _request_log(settings)]
+    if (tracing := ground.tracing) is not None:
+        readers.append(tracing.observe)
+    admission = spending.admission
+    stages = traced(Stages(routed.planning, admission, admission.leave), tracing)
     routing, talks = settings.routing, _conversing(basis, routed, meters.session)
     gateway = Gateway(
-        routed.planning,
+        stages.planner,
         Attempts(
             routed.health,
             routing.fallback.max_attempts,
             emergency=routed.local_watch.trigger_after,
             seating=overload.seating,
-            pay=spending.admission.settle,
+            pay=admission.settle,
         ),
-        Settlement(readers, tasks, log_error, spending.admission.leave),
+        Settlement(readers, tasks, log_error, stages.leave),
         clock,
-        admit=spending.admission,
+        admit=stages.admit,
         prepare=lambda request, card, task: with_defaults(request, card, task, routing.defaults),
         converse=talks,
         least_pace=settings.streaming.min_tokens_per_second,
     )
-    answers = Unstreamed(gateway, basis.flags)
+    answers = Unstreamed(Captured(gateway) if tracing is not None and tracing.content else gateway, basis.flags)
     return Parts(door, routed, spending, overload, streams, gateway, answers, talks, tasks, TaskOwner(log_error))
 
 
@@ -356,6 +362,7 @@ def _front(
         pressure=lambda: parts.overload.pressure.cause,
         shed=parts.overload.metrics.shed,
     )
+    front.begin = None if ground.tracing is None else ground.tracing.begin
     front.stopping = lambda: ground.stopping.begun
     return front
 

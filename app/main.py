@@ -28,6 +28,7 @@ from app.store.errors import StoreUnusable
 from app.store.opening import open_store
 from app.telemetry.meters import Meters
 from app.telemetry.metrics import Metrics, new_registry
+from app.telemetry.tracing import open_tracing
 
 STARTUP_ERRORS: Final = (StartupError, StoreUnusable, StoreUnavailable, ServiceUnusable)
 
@@ -96,9 +97,9 @@ class Application:
         ground.reload = lambda: reloading.reload_all("an operator said so")
         runtime.file = lambda: reloading.file
         await runtime.open()
-        ready = await follow(await reloading.open())
         if self._settings.openfeature is not None:
             await self._ask_flags(ground, self._settings.openfeature, stack)
+        ready = await follow(await reloading.open())
         stack.push_async_callback(self._tasks.cancel)
         runtime.versions.follow(broadcast)
         ground.keys.follow(broadcast)
@@ -107,7 +108,6 @@ class Application:
         self._tasks.spawn(reloading.run(), "configuration file")
         self._reloading = reloading
         self._announce(ready)
-
 
     async def _ask_flags(self, ground: Ground, provider: str, stack: contextlib.AsyncExitStack) -> None:
         """Hears from a flag service what the environment does not say."""
@@ -121,6 +121,7 @@ class Application:
         stack.push_async_callback(self._tasks.cancel)
         self._tasks.spawn(service.run(), "flag service")
 
+
 @contextlib.asynccontextmanager
 async def _grounded(settings: Settings, stopping: Stopping, state: MutableMapping[str, Any]) -> AsyncIterator[Ground]:
     """What stays whatever is configured: the store, the keys, what was changed at run time, the metrics."""
@@ -133,11 +134,13 @@ async def _grounded(settings: Settings, stopping: Stopping, state: MutableMappin
         runtime = Runtime(opened, clock, settings.flags, metrics.flag)
         embedder = load_embedder(wheel_folder())
         in_flight = InFlight(metrics.in_flight.set)
-        yield Ground(
+        meters = Meters.of(registry)
+        tracing = open_tracing(os.environ, clock, meters.trace.told)
+        ground = Ground(
             clock,
             registry,
             metrics,
-            Meters.of(registry),
+            meters,
             in_flight,
             opened,
             keys,
@@ -146,7 +149,13 @@ async def _grounded(settings: Settings, stopping: Stopping, state: MutableMappin
             stopping,
             state,
             _not_yet,
+            tracing=tracing,
         )
+        try:
+            yield ground
+        finally:
+            if tracing is not None:
+                await tracing.aclose()
 
 
 async def _not_yet() -> Any:

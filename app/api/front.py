@@ -14,13 +14,15 @@ from typing import Final
 from app.api.errors import WriteError, send_error, shown
 from app.api.inbound import Inbound, Receive, Scope, Send
 from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Shed, ShuttingDown
+from app.core.steps import Steps
 from app.core.tasks import ErrorHandler
 
 FEW: Final = 0.05
 """This share of the limit is served in any case: so few requests are not what is too much."""
 
 Endpoint = Callable[[Inbound], Awaitable[None]]
-Refused = Callable[[str, str, GatewayError, float], None]
+Refused = Callable[[str, str, GatewayError, float, Steps | None], None]
+Begin = Callable[[str | None], tuple[str, Steps | None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -51,7 +53,8 @@ class Front:
     """`in_flight_limit` requests at a time are served on the token paths, the rest is refused before its body is read;
     and while `pressure` names a cause, all beyond a few. `shed` is told each cause, `on_error` of faults of ours;
     `refused` of what was answered with an error before the gateway ever had it: the path's name, the request's id, the
-    error, seconds. `in_flight` counts; those of fronts that follow each other are one."""
+    error, seconds, its notes for a trace. `in_flight` counts; those of fronts that follow each other are one. `begin`
+    begins the trace of a request by its `traceparent`, where there are any."""
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Front:
         in_flight_limit: int,
         on_error: ErrorHandler,
         in_flight: InFlight,
-        refused: Refused = lambda name, request_id, error, seconds: None,
+        refused: Refused = lambda name, request_id, error, seconds, steps: None,
         pressure: Callable[[], str | None] = lambda: None,
         shed: Callable[[str], None] = lambda cause: None,
     ) -> None:
@@ -74,6 +77,7 @@ class Front:
         self._pressure = pressure
         self._shed = shed
         self.stopping: Callable[[], bool] = lambda: False
+        self.begin: Begin | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._paths.get(scope["path"]) if scope["type"] == "http" else None
@@ -81,6 +85,8 @@ class Front:
             await self._rest(scope, receive, send)
             return
         inbound = Inbound.of(scope, receive, send)
+        if self.begin is not None:
+            inbound.trace_parent, inbound.steps = self.begin(inbound.header(b"traceparent"))
         self._in_flight.change(1)
         try:
             await self._serve(path, inbound)
@@ -105,7 +111,7 @@ class Front:
             seen = shown(error, inbound.request_id)
             if not inbound.taken and not isinstance(error, Shed):  # a line for each would be what is too much
                 seconds = asyncio.get_running_loop().time() - inbound.started
-                self._refused(path.name, inbound.request_id, seen, seconds)
+                self._refused(path.name, inbound.request_id, seen, seconds, inbound.steps)
             if not inbound.answered:
                 await send_error(inbound, seen, path.write_error)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from app.core.errors import ClientGone, InvalidValue, RequestTimeout, RequestTooLarge
 from app.core.secret import holds_key
+from app.core.steps import Steps
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -35,7 +36,8 @@ SAFE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 @dataclass(slots=True)
 class Inbound:
     """`headers` have lower-case names; of a repeated header the last counts. `started` is in loop seconds. `answered`:
-    a status has gone out, so that no other can. `taken`: the gateway has the request, and records it."""
+    a status has gone out, so that no other can. `taken`: the gateway has the request, and records it. `trace_parent` is
+    its place in its trace, where traces are made, and `steps` its notes for it, where this one is."""
 
     scope: Scope
     receive: Receive
@@ -45,6 +47,8 @@ class Inbound:
     started: float
     answered: bool = False
     taken: bool = False
+    trace_parent: str | None = None
+    steps: Steps | None = None
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Inbound:

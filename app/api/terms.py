@@ -15,7 +15,7 @@ from app.core.request import Terms
 from app.core.secret import holds_key
 from app.routing.registry import STRATEGIES
 from app.sessions.sessions import new_id
-from app.telemetry.trace import trace_of
+from app.telemetry.trace import read_tracestate, trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
 CONTEXTS: Final = ("error", "truncate")
@@ -46,7 +46,9 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         request_id=inbound.request_id,
         root_id=inbound.request_id,
         deadline=None if timeout is None else inbound.started + timeout,
-        trace_parent=trace_of(inbound.header(b"traceparent")).header,
+        trace_parent=inbound.trace_parent or trace_of(inbound.header(b"traceparent")).header,
+        trace_state=read_tracestate(inbound.header(b"tracestate"), inbound.header(b"traceparent")),
+        steps=inbound.steps,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
         session=new_id() if session == NEW else session,
         agent=_text(inbound, b"x-tierway-agent"),

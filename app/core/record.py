@@ -13,6 +13,7 @@ from app.core.money import Tokens
 from app.core.outcome import Ask, Noticed
 from app.core.plan import Plan
 from app.core.spending import RateState
+from app.core.steps import Steps
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Record:
     `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`
     its own bound on what is kept. `needs` is what a model had to be able to do to answer it.
     `config_version` names the configuration that it was planned by, `stream_id` the stream that it was, where that can
-    be resumed."""
+    be resumed. `steps` are what it noted for its trace, where it is traced."""
 
     request_id: str
     parent_id: str | None
@@ -103,3 +104,4 @@ class Record:
     needs: frozenset[Ability] = frozenset()
     config_version: str | None = None
     stream_id: str | None = None
+    steps: Steps | None = field(default=None, compare=False, repr=False)

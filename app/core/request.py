@@ -8,6 +8,7 @@ from typing import Any
 
 from app.core.card import Ability
 from app.core.messages import Format, Message, Tool, ToolChoice
+from app.core.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class Terms:
     `continues`: another model may go on with an answer that broke off.
     `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano`
     its whole session. `flags` is empty until the feature flags are first asked, and from then on what they are for this
-    request and all it causes: a flag that changes meanwhile counts for the next one.
+    request and all it causes: a flag that changes meanwhile counts for the next one. `steps` are there where the
+    request is traced; `trace_parent` is the request's own place in its trace, traced or not.
     """
 
     request_id: str
@@ -31,6 +33,7 @@ class Terms:
     depth: int = 0
     deadline: float | None = None
     trace_parent: str | None = None
+    trace_state: str | None = None
     strategy: str | None = None
     session: str | None = None
     agent: str | None = None
@@ -45,6 +48,19 @@ class Terms:
     stream_id: str | None = None
     continues: bool = False
     flags: dict[str, bool] = field(default_factory=dict, compare=False)
+    steps: Steps | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """Where an upstream's part in the trace begins."""
+        parent = self.trace_parent if self.steps is None else self.steps.header
+        if parent is None:
+            return {}
+        return (
+            {"traceparent": parent}
+            if self.trace_state is None
+            else {"traceparent": parent, "tracestate": self.trace_state}
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from app.core.money import Price
 from app.core.record import Attempt
 from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
+from app.core.steps import Steps
 from app.spend.bounds import Bound
 
 
@@ -46,7 +47,8 @@ class Owed(NamedTuple):
 class Account:
     """`entered`: rates and a seat were taken, once for all attempts. An answer has `room` until it may cost more than
     is held for it: so many pieces, so many bytes; None is no end. `denied` is what kept the request out last: a scope
-    or a cause, and the limit. `lowered`: the answer was given less room than its caller left it."""
+    or a cause, and the limit. `lowered`: the answer was given less room than its caller left it. `steps`: of a request
+    that is traced."""
 
     entered: bool = False
     rates: tuple[Rate, ...] = ()
@@ -57,6 +59,7 @@ class Account:
     room: tuple[int, int] | None = None
     denied: tuple[str, Counter | None] | None = None
     lowered: bool = False
+    steps: Steps | None = None
 
     @property
     def is_open(self) -> bool:

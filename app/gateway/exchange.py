@@ -245,6 +245,7 @@ class Exchange:
             finish=self.finish,
             client_gone=isinstance(self.error, ClientGone),
             trace_id=_trace_id(terms.trace_parent),
+            steps=terms.steps,
             consent=self.caller.store_content,
             retention_days=self.caller.retention_days,
             plan=plan,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import replace
 
 from app.core.caller import Caller
 from app.core.clock import Clock
@@ -16,6 +17,7 @@ from app.core.errors import GatewayError
 from app.core.events import Event, Fault
 from app.core.plan import Candidate
 from app.core.request import EmbeddingRequest, Request
+from app.core.steps import Steps
 from app.core.upstream import Upstream
 from app.gateway.attempts import Attempts
 from app.gateway.charging import priced_usage
@@ -106,9 +108,14 @@ class Gateway:
                     embedded = Embedded(reply, exchange.served(), priced_usage(exchange))
         return embedded
 
-    def refused(self, endpoint: str, request_id: str, error: GatewayError, seconds: float) -> None:
+    def refused(
+        self, endpoint: str, request_id: str, error: GatewayError, seconds: float, steps: Steps | None = None
+    ) -> None:
         """Records what was refused before it became a request: a wrong key, a body that is no JSON."""
-        self._settlement.tell(refusal(endpoint, request_id, error, self._clock.now() - seconds, seconds))
+        record = refusal(endpoint, request_id, error, self._clock.now() - seconds, seconds)
+        if steps is not None:
+            record = replace(record, steps=steps, trace_id=steps.trace_id)
+        self._settlement.tell(record)
 
     def _door(self, exchange: Exchange) -> Enter:
         """Makes the request ready for one candidate, and asks whether it may go there."""

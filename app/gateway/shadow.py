@@ -150,8 +150,11 @@ class Shadows:
 
     def _child(self, request: Request, rollout: Running, model: str) -> Request:
         """Whoever sent the first request set a deadline for the answer he waits for; this one nobody waits for."""
+        steps = None if request.terms.steps is None else request.terms.steps.child()
         terms = replace(
             request.terms,
+            steps=steps,
+            trace_parent=request.terms.trace_parent if steps is None else steps.header,
             request_id=f"req_{uuid.uuid4().hex}",
             parent_id=request.id,
             depth=request.terms.depth + 1,

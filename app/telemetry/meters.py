@@ -11,6 +11,7 @@ from app.telemetry.operation_metrics import OperationMetrics
 from app.telemetry.overload_metrics import OverloadMetrics
 from app.telemetry.session_metrics import SessionMetrics
 from app.telemetry.stream_metrics import StreamMetrics
+from app.telemetry.trace_metrics import TraceMetrics
 
 
 class Meters(NamedTuple):
@@ -21,6 +22,7 @@ class Meters(NamedTuple):
     operation: OperationMetrics
     overload: OverloadMetrics
     stream: StreamMetrics
+    trace: TraceMetrics
 
     @classmethod
     def of(cls, registry: CollectorRegistry) -> Meters:
@@ -30,4 +32,5 @@ class Meters(NamedTuple):
             OperationMetrics(registry),
             OverloadMetrics(registry),
             StreamMetrics(registry),
+            TraceMetrics(registry),
         )

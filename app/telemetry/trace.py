@@ -1,4 +1,4 @@
-"""W3C trace context: the `traceparent` that comes in, and the one that goes on to an upstream. Spans come later."""
+"""W3C trace context: the `traceparent` that comes in, and the one that goes on to an upstream."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from app.core.secret import holds_key
+
 _HEADER: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _SAMPLED: Final = 0x01
 _HEADER_LENGTH: Final = 512
+_STATE: Final = re.compile(r"[a-z0-9][a-z0-9_*/@-]{0,255}=[\x21-\x2b\x2d-\x3c\x3e-\x7e]{1,256}", re.ASCII)
+_STATE_MEMBERS: Final = 32
 
 RandomBytes = Callable[[int], bytes]
 
@@ -41,6 +45,15 @@ def read_traceparent(header: str | None) -> Trace | None:
     if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not span_id.strip("0"):
         return None
     return Trace(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+
+
+def read_tracestate(header: str | None, traceparent: str | None) -> str | None:
+    """What other tracing systems said along the way, to be handed on; None where it is not valid, or not of a trace."""
+    if not header or len(header) > _HEADER_LENGTH or read_traceparent(traceparent) is None or holds_key(header):
+        return None
+    members = [member for each in header.split(",") if (member := each.strip())]
+    valid = 0 < len(members) <= _STATE_MEMBERS and all(map(_STATE.fullmatch, members))
+    return ",".join(members) if valid else None
 
 
 def trace_of(header: str | None, random: RandomBytes = os.urandom) -> Trace:

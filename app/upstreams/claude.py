@@ -67,9 +67,7 @@ class ClaudeUpstream:
         self._headers = {} if api_key is None else {"x-api-key": api_key}
 
     async def stream(self, request: Request, card: Card) -> AsyncGenerator[Event, None]:
-        headers = {**self._headers, "x-request-id": request.id}
-        if request.terms.trace_parent is not None:
-            headers["traceparent"] = request.terms.trace_parent
+        headers = {**self._headers, "x-request-id": request.id, **request.terms.trace_headers}
         url = f"{self._root}/v1/messages"
         events = converse(self._transport, messages, request, card, url=url, headers=headers, clocks=self._clocks)
         async with contextlib.aclosing(events):

@@ -183,10 +183,7 @@ class OllamaUpstream:
         self._asked_at = float("-inf")
 
     def _headers_for(self, terms: Terms) -> dict[str, str]:
-        headers = {**self._headers, "x-request-id": terms.request_id}
-        if terms.trace_parent is not None:
-            headers["traceparent"] = terms.trace_parent
-        return headers
+        return {**self._headers, "x-request-id": terms.request_id, **terms.trace_headers}
 
 
 def card_of(

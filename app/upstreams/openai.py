@@ -72,10 +72,7 @@ class OpenAIServer:
         return await fetch(self._transport, call, clocks)
 
     def _headers_for(self, terms: Terms, request_id: str) -> dict[str, str]:
-        headers = {**self._headers, "x-request-id": request_id}
-        if terms.trace_parent is not None:
-            headers["traceparent"] = terms.trace_parent
-        return headers
+        return {**self._headers, "x-request-id": request_id, **terms.trace_headers}
 
 
 class OpenAIUpstream:

@@ -35,7 +35,7 @@ class Rig:
             in_flight_limit=limit,
             on_error=lambda where, error: self.errors.append((where, error)),
             in_flight=self.in_flight,
-            refused=lambda name, request_id, error, seconds: self.refused.append((name, request_id, error.code)),
+            refused=lambda name, request_id, error, seconds, steps: self.refused.append((name, request_id, error.code)),
             pressure=lambda: self.cause,
             shed=self.shed.append,
         )

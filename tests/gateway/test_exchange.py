@@ -227,6 +227,7 @@ def test_a_record_holds_everything_the_request_was() -> None:
         "needs": chat().needs,
         "config_version": None,
         "stream_id": "stream_1",
+        "steps": None,
     }
     record = exchange.record()
     assert {field.name: getattr(record, field.name) for field in fields(Record)} == expected
