@@ -14,7 +14,7 @@ __all__ = ["run"]
 
 
 def test_the_example_is_what_the_command_makes(run: Run, tmp_path: Path) -> None:
-    theirs, ours = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    theirs, ours = re.findall(r"```yaml(?: litellm)?\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (tmp_path / "config.yaml").write_text(theirs)
     result = run("import", "litellm", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "tierway.yaml"))
     assert result.exit_code == 0

@@ -27,6 +27,7 @@ COMMANDS: Final = [
     for guide in ("rollback.md", "flags.md")
     for block in re.findall(r"```sh\n(.*?)```", (DOCS / guide).read_text(), re.DOTALL)
     for line in block.splitlines()
+    if line.startswith("tierway ")
 ]
 
 
