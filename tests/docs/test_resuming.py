@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import random
 import re
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.docs.erasing import erased
 from tests.flows.resuming import body, gateways
 
 GUIDE: Final = Path(__file__).resolve().parents[2] / "docs" / "resuming.md"
@@ -83,6 +86,33 @@ async def test_the_python_client_comes_back_until_it_has_all(tmp_path: Path) -> 
         whole = await services[0].openai().chat.completions.create(**{**body(300), "stream": False})
         assert text == whole.choices[0].message.content
         assert len(services[0].sims["openai"].asked) == 2
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no JavaScript here")
+async def test_the_typescript_client_comes_back_until_it_has_all(tmp_path: Path) -> None:
+    """As it stands in the guide, without its types."""
+    match = re.search(r"```typescript\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert match is not None
+    given = "process.argv[2], JSON.parse(process.argv[3])"
+    ask = f"for await (const event of events({given})) console.log(JSON.stringify(event));"
+    program = tmp_path / "client.mjs"
+    program.write_text(f"{erased(match[1])}\n{ask}\n")
+    async with (
+        gateways(tmp_path) as services,
+        cutting([each.port for each in services]) as (url, let),
+    ):
+        node = await asyncio.create_subprocess_exec(
+            *("node", str(program), url, json.dumps(body(120))),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await node.communicate()
+        assert node.returncode == 0, err.decode()
+        assert len(let) > 1, "the way broke"
+        events = [json.loads(line) for line in out.splitlines()]
+        text = "".join(event["choices"][0]["delta"].get("content") or "" for event in events)
+        whole = await services[0].openai().chat.completions.create(**{**body(120), "stream": False})
+        assert text == whole.choices[0].message.content
 
 
 async def test_it_says_when_the_stream_is_over_and_broken(tmp_path: Path) -> None:
