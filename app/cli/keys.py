@@ -96,6 +96,9 @@ def list_keys(config_path: Path | None, as_data: bool) -> None:
         data = {"object": "list", "data": [record.model_dump() for record in records]}
         click.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
         return
+    if not records:
+        click.echo("No key was made yet, so requests from this machine need none. tierway keys create makes one.")
+        return
     click.echo(LINE.format("id", "name", "tenant", "models", "privacy", "priority", "limits", "ends", "state"))
     for record in records:
         click.echo(_key_line(record, datetime.now(UTC)))

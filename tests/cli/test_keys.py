@@ -31,6 +31,7 @@ def listed(run: Run) -> list[dict[str, Any]]:
 
 
 def test_a_key_lives_from_its_making_to_its_end(run: Run) -> None:
+    assert "need none" in run("keys", "list").stdout, "an empty table tells nobody who may ask"
     result = run("keys", "create", "--name", "ci", "--tenant", "qa", "--model", "ollama/*", "--model", "auto")
     key = made(result)
     assert key["key"].startswith("tw-") and key["name"] == "ci" and "cannot be shown again" in result.stderr

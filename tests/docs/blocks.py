@@ -56,7 +56,8 @@ def blocks_of(text: str, page: str) -> list[Block]:
 
 
 def typed(block: Block) -> Iterator[Typed]:
-    """Its commands. What a shell would do beyond running them one after the other is not understood, and fails."""
+    """Its commands, without the file that one writes to. What a shell would do beyond running them one after the other
+    is not understood, and fails."""
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         while words:
@@ -71,6 +72,8 @@ def _one(where: str, words: list[str]) -> Typed:
     rest = words[1:] if exported else list(words)
     while rest and ASSIGNED.match(rest[0]):
         name, _, environ[name] = rest.pop(0).partition("=")
+    if rest[-2:-1] == [">"]:
+        del rest[-2:]
     assert not {"|", ">", "<", ";", "&"} & set(rest), f"{where}: {' '.join(words)!r} needs a shell to be understood"
     assert bool(rest) != exported, f"{where}: {' '.join(words)!r} is no command"
     return Typed(where, environ, tuple(rest or ["export"]))

@@ -72,7 +72,7 @@ def docker(typed: Typed, folder: Path) -> None:
         named = [word for word in rest if not word.startswith("-")]
         assert not named or named[0] in services, named
     else:
-        assert typed.words[1] in ("build", "run"), typed.words
+        assert typed.words[1] in ("build", "run", "push"), typed.words
         assert typed.words[1] == "run" or (ROOT / "Dockerfile").exists()
         for each in typed.named("--env"):
             known(each.partition("=")[0])
@@ -148,6 +148,9 @@ def sent(typed: Typed, folder: Path) -> None:
 
 
 def known(name: str) -> None:
+    if name.startswith("OTEL_"):
+        assert f"`{name}`" in (ROOT / "docs/tracing.md").read_text(), f"no page says what {name} is"
+        return
     assert name in VARIABLES or name in OF_OTHERS or name.endswith("_API_KEY"), f"there is no variable {name}"
 
 
@@ -167,7 +170,7 @@ WAYS: Final[Mapping[str, Callable[[Typed, Path], None]]] = {
     **dict.fromkeys(("python", "python3"), python),
     "export": nothing,  # its variables are looked at as those of every command
     **dict.fromkeys(("tar", "mv", "mkdir"), nothing),  # test_backup runs those that matter
-    **dict.fromkeys(("git", "cd", "pip", "npm", "apt-get"), nothing),  # of the reader's machine
+    **dict.fromkeys(("git", "cd", "pip", "npm", "apt-get", "openssl"), nothing),  # of the reader's machine
     **dict.fromkeys(("aider", "ollama", "vllm"), nothing),  # programs of others
 }
 """A program that is not here fails its page: whoever adds one says what holds of it."""

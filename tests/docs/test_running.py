@@ -87,7 +87,7 @@ def known() -> set[str]:
 @every_page
 def test_its_metrics_and_panels_exist(page: Path) -> None:
     text = page.read_text()
-    for name in re.findall(r"\btierway[_:][\w:]+", text):
+    for name in re.findall(r"\btierway[_:][a-z][\w:]+", text):
         assert name in known(), f"there is no {name}"
     for name in re.findall(r"[Dd]ashboard \*?\*?([A-Z][a-z]+)", text):
         assert name in {each.title.removeprefix("Tierway / ") for each in DASHBOARDS}, f"there is no dashboard {name}"
