@@ -22,7 +22,7 @@ FOLDER: Final = ROOT / "deploy" / "kubernetes"
 OVERLAYS: Final = ("single", "replicated")
 METADATA: Final = (
     *("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200"),
-    *("fd00:ec2::254", "fd20:ce::254", "fe80::a9fe:a9fe"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fe80::a9fe:a9fe"),
 )
 """Where clouds hand out the credentials of the machine."""
 
