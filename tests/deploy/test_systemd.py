@@ -66,4 +66,4 @@ def test_it_may_do_little_and_not_reach_the_metadata_services() -> None:
     )
     denied = found["IPAddressDeny"][0].split()
     assert {"169.254.0.0/16", "168.63.129.16", "100.100.100.200", "fd00:ec2::/32", "fd20:ce::254"} <= set(denied)
-    assert len(METADATA) == 7
+    assert len(METADATA) == 8
