@@ -14,6 +14,7 @@ from app import __version__
 from app.api.documented import document_token_paths
 from app.api.errors import error_headers, shown
 from app.api.inbound import Inbound
+from app.api.page import add_page
 from app.config.problems import Path, nearest
 from app.config.validate import model_at
 from app.core.errors import (
@@ -45,6 +46,8 @@ def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         strict_content_type=False,
+        docs_url=None,  # the framework's pages load scripts of others
+        redoc_url=None,
         redirect_slashes=False,  # a redirect would have no error of ours, and many clients would not follow it
     )
     app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
@@ -53,6 +56,7 @@ def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
     for kind in (GatewayError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _handle)
     document_token_paths(app)
+    add_page(app)
     return app
 
 
