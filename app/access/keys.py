@@ -54,13 +54,13 @@ class KeySpec(BaseModel):
 
     name: Name
     tenant: Name | None = None
-    models: Annotated[tuple[Pattern, ...], Field(max_length=100)] = ()
+    models: Annotated[tuple[Pattern, ...], Field(max_length=100, examples=[["ollama/*"]])] = ()
     expires_at: Annotated[StrictInt, Field(gt=0, lt=1 << 40)] | None = None  # seconds since 1970, UTC
     priority: Literal["interactive", "batch"] = "interactive"
     privacy: Literal["any", "local"] = "any"
     store_content: Literal["off", "session", "training"] = "session"
     retention_days: Annotated[StrictInt, Field(ge=0, le=3650)] | None = None
-    budgets: dict[Literal["day", "month", "total"], Budget] = {}  # USD that may be spent in each
+    budgets: Annotated[dict[Literal["day", "month", "total"], Budget], Field(examples=[{"day": 5}])] = {}  # USD in each
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
     concurrency: Seats | None = None  # requests that may run at the same time

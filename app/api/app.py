@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.dependencies import models
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from app import __version__
@@ -17,6 +19,7 @@ from app.api.inbound import Inbound
 from app.api.page import add_page
 from app.config.problems import Path, nearest
 from app.config.validate import model_at
+from app.config.wording import SHAPES, place_of, worded
 from app.core.errors import (
     GatewayError,
     InternalError,
@@ -84,11 +87,12 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             first = error.errors()[0]
             if first["type"] == "json_invalid":
                 return InvalidJson("The body is not valid JSON.")
-            field = ".".join(str(part) for part in first["loc"][1:])
-            said = (
-                _unknown_field(request, first["loc"][1:]) if first["type"] == "extra_forbidden" else str(first["msg"])
-            )
-            return Unprocessable(f"{field}: {said}" if field else said, param=field or None)
+            path = place_of(first)[1:]
+            field = ".".join(map(str, path))
+            said = _unknown_field(request, path) if first["type"] == "extra_forbidden" else worded(first)
+            if said in SHAPES:
+                said += _example(request, path)
+            return Unprocessable(f"{field or 'The body'}: {said}", param=field or None)
         case HTTPException(__cause__=GatewayError() as ours):  # raised by the body while the framework read it
             return ours
         case HTTPException(status_code=405, headers=headers):
@@ -116,11 +120,22 @@ def _methods(request: Request, of_one_route: str) -> str:
 
 def _unknown_field(request: Request, path: Path) -> str:
     """Says which field was probably meant, or which there are."""
-    body = getattr(request.scope.get("route"), "body_field", None)
-    model = model_at(body.field_info.annotation, path[:-1]) if body else None
+    model = _model(request, path[:-1])
     valid = list(model.model_fields) if model else []
     meant = nearest(str(path[-1]), valid)
     return f"unknown field; did you mean {meant}?" if meant else f"unknown field; there are: {', '.join(valid)}"
+
+
+def _example(request: Request, path: Path) -> str:
+    model = _model(request, path[:-1]) if path else None
+    examples = model.model_fields[str(path[-1])].examples if model else None
+    return f", like {orjson.dumps(examples[0]).decode()}" if examples else ""
+
+
+def _model(request: Request, path: Path) -> type[BaseModel] | None:
+    """What describes this part of the body."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    return model_at(body.field_info.annotation, path) if body else None
 
 
 async def _nowhere(message: object) -> None:

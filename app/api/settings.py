@@ -58,7 +58,7 @@ def settings_router(door: Door, runtime: Runtime, tuning: Tuning) -> APIRouter:
         return SettingList(data=tuning.states())
 
     @router.put("/settings", summary="Change several at once, on every gateway within 2 s; null takes a change back")
-    async def put_settings(values: dict[str, Any]) -> SettingList:
+    async def put_settings(values: Annotated[dict[str, Any], Body(examples=[{"strategy": "cost"}])]) -> SettingList:
         if not values or len(values) > MOST:
             raise Unprocessable(f"1 to {MOST} settings may be changed at once.")
         return SettingList(data=await tuning.change(values))
@@ -69,7 +69,7 @@ def settings_router(door: Door, runtime: Runtime, tuning: Tuning) -> APIRouter:
 
     @router.delete("/settings/{name:path}", summary="Take a change back: what the file says counts again")
     async def delete_setting(name: str) -> SettingList:
-        return SettingList(data=await tuning.remove(name))
+        return SettingList(data=await tuning.change({name: None}))
 
     @router.get("/versions", summary="How flags and settings stood, the newest first; the last one counts")
     async def list_versions(limit: Annotated[int, Query(ge=1, le=KEPT)] = KEPT) -> VersionList:

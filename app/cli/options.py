@@ -16,6 +16,7 @@ from app.config.environment import Environment
 from app.config.load import load
 from app.config.problems import ConfigError
 from app.config.settings import Settings, UpstreamSettings
+from app.config.wording import place_of, worded
 from app.core.errors import GatewayError
 from app.gateway.discovery import Found
 from app.store.errors import StoreUnusable
@@ -76,7 +77,7 @@ def checked(make: Callable[[], T]) -> T:
     try:
         return make()
     except ValidationError as error:
-        said = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        said = (f"{'.'.join(map(str, place_of(each)))}: {worded(each)}" for each in error.errors())
         fail("\n".join(said), status=2)
 
 

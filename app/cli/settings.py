@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import click
 import orjson
@@ -64,14 +63,13 @@ def set_settings(changes: tuple[str, ...], url: str, key: str | None, as_data: b
 @of_a_gateway
 @JSON_OPTION
 def unset_settings(names: tuple[str, ...], url: str, key: str | None, as_data: bool) -> None:
-    """Take changes back: what the file says counts again.
+    """Take changes back, all of them or none: what the file says counts again.
 
     \b
     Example:
       tierway settings unset strategy
     """
-    found = [state for name in names for state in asked("DELETE", url, f"settings/{quote(name, safe='')}", key)["data"]]
-    _show(found, as_data)
+    _show(asked("PUT", url, "settings", key, dict.fromkeys(names))["data"], as_data)
 
 
 @click.group(short_help="See how flags and settings stood, and go back there.")

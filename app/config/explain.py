@@ -22,6 +22,7 @@ def explain(settings: Settings) -> dict[str, Any]:
     """Everything that is in force, as plain data in the order of the settings; what is unknown or unset is None."""
     data: dict[str, Any] = plain(settings)
     del data["sources"]
+    data["config_version"] = data.pop("version")
     for (*holders, last), variable in settings.sources.items():
         target = data
         for holder in holders:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -17,36 +17,13 @@ from pydantic_core import ErrorDetails
 from app.config.file import Document
 from app.config.problems import Path, Problem, dotted, nearest
 from app.config.schema import FileSettings
+from app.config.wording import place_of, worded
 
 _SECRET_NAME = re.compile(
     r"(?:.*_)?(?:api_?keys?|admin_?key|secrets?|password|passwd|credentials?|(?:auth|access|bearer)_?token)|token",
     re.IGNORECASE,
 )
 _QUOTED = re.compile(r"'([^']*)'")
-_KEY_MARK: Final = "[key]"
-
-_MESSAGES: Final[Mapping[str, str]] = {
-    "missing": "is required",
-    "string_type": "must be text; put quotes around it",
-    "string_too_short": "must not be empty",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "finite_number": "must be a finite number",
-    "bool_type": "must be true or false",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a mapping of keys to values",
-    "model_type": "must be a mapping of keys to values",
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be at least {ge:g}",
-    "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be at most {le:g}",
-    "too_short": "must not be empty",
-    "too_long": "has too many items",
-    "literal_error": "must be one of {expected}",
-    "enum": "must be one of {expected}",
-    "tierway": "{said}",
-}
 
 
 def validate(document: Document) -> tuple[FileSettings, list[Problem]]:
@@ -60,7 +37,7 @@ def validate(document: Document) -> tuple[FileSettings, list[Problem]]:
         try:
             return FileSettings.model_validate(data), problems
         except ValidationError as error:
-            errors = [(_path_of(each), each) for each in error.errors(include_url=False)]
+            errors = [(place_of(each), each) for each in error.errors(include_url=False)]
         # what is missing only because it was taken out as wrong has been reported
         fresh = [(path, each) for path, each in errors if not any(old[: len(path)] == path for old in seen)]
         problems += [_problem(document, path, each) for path, each in fresh]
@@ -96,15 +73,11 @@ def keys(annotation: Any = FileSettings, above: str = "") -> Iterator[str]:
         yield from keys(each, above + mark)
 
 
-def _path_of(error: ErrorDetails) -> Path:
-    return tuple(part for part in error["loc"] if part != _KEY_MARK)
-
-
 def _problem(document: Document, path: Path, error: ErrorDetails) -> Problem:
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
         return document.problem(path, *_unknown_key(path))
-    message = _MESSAGES.get(error["type"], "is not valid").format(**context)
+    message = worded(error)
     meant = context.get("nearest")
     if "expected" in context and isinstance(error["input"], str):
         meant = nearest(error["input"], _QUOTED.findall(context["expected"]))

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from app.config.problems import ConfigError
 from app.config.settings import Settings
 from app.core.errors import GatewayError
+from app.gateway.tuning import tuned
 from app.gateway.versions import Filed, Version, Versions
 from app.store.broadcast import Broadcast
 from app.telemetry.logs import get_logger
@@ -88,10 +89,10 @@ class Reloading:
             try:
                 outcome = await self._again()
             except ConfigError as error:
-                outcome = Outcome(FAILED, self.settings.version, tuple(map(str, error.problems)))
+                outcome = Outcome(FAILED, self._version, tuple(map(str, error.problems)))
             except Exception as error:  # noqa: BLE001 - whatever keeps the new gateway from starting, the old one goes on
                 words = error.message if isinstance(error, GatewayError) else str(error) or type(error).__name__
-                outcome = Outcome(FAILED, self.settings.version, (words,))
+                outcome = Outcome(FAILED, self._version, (words,))
         self._observe(outcome.outcome)
         if outcome.outcome == FAILED:
             problems = outcome.problems[:PROBLEMS_SHOWN]
@@ -113,12 +114,17 @@ class Reloading:
         settings = await self._settings_of(self._meant(text))
         self.file = None if text is None else Filed.of(text)
         if settings == self.settings:
-            return Outcome(UNCHANGED, self.settings.version)
+            return Outcome(UNCHANGED, self._version)
         await self._follow(settings)
         self.settings = settings
         with contextlib.suppress(GatewayError):  # the store is away: what counts is no less in force for that
             await self._note()
-        return Outcome(OK, settings.version)
+        return Outcome(OK, self._version)
+
+    @property
+    def _version(self) -> str:
+        """As the log lines of requests have it: what operators changed at run time is a part of it."""
+        return tuned(self.settings, self._versions.current.settings).version
 
     async def _settings_of(self, text: bytes | None) -> Settings:
         """Read anew, but for what a process cannot change once it runs."""
@@ -144,7 +150,7 @@ class Reloading:
             pinned = file.print in last.pinned  # then another counts, and is the file of that version
             return last if same or pinned else last.model_copy(update={"file": file})
 
-        await self._versions.change("config.load", file.print, edit, actor=FILE)
+        await self._versions.change("config.load", self._version, edit, actor=FILE)
 
     # --- what makes it read -----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from app.config.schema import Rollout
+from app.config.wording import place_of, worded
 from app.core.errors import Blame, InternalError, Overloaded, StoreUnavailable, Throttled, Unprocessable
 from app.core.record import Record
 from app.gateway.audit import GATEWAY, OPERATOR, Audit, Entry
@@ -295,8 +296,8 @@ def _valid(wanted: Mapping[str, Any]) -> Rollout:
         return Rollout.model_validate(wanted)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise Unprocessable(f"{field}: {first['msg']}" if field else str(first["msg"]), param=field or None) from None
+        field, said = ".".join(map(str, place_of(first))), worded(first)
+        raise Unprocessable(f"{field}: {said}" if field else said, param=field or None) from None
 
 
 def _pairs(reply: Sequence[bytes]) -> dict[bytes, bytes]:

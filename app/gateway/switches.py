@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.config.features import FEATURES
+from app.config.features import FEATURES, flag_value
 from app.config.problems import nearest
 from app.config.settings import FlagSettings
 from app.core.caller import Caller
@@ -100,7 +100,8 @@ class Switches:
         if name in self._start.fixed:
             raise Unprocessable(LOCKED.format(name=name), param="name")
         field, change = _field(name, scope, who), FlagChange(value=share, over=self._start.shares[name])
-        await self._versions.change("flag.put", field, lambda last: _with(last, field, change), f"{share:g}")
+        words = str(flag_value(share)).lower()
+        await self._versions.change("flag.put", field, lambda last: _with(last, field, change), words)
         return self._switch(name)
 
     async def unset(self, name: str, scope: str | None = None, who: str | None = None) -> Switch:

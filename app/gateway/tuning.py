@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from app.config.explain import plain
@@ -18,6 +19,7 @@ from app.config.problems import nearest
 from app.config.schema import Breaker, Routing
 from app.config.settings import Settings, UpstreamSettings
 from app.config.values import Count
+from app.config.wording import MAPPING, worded
 from app.core.errors import NotFound, Unprocessable
 from app.gateway.versions import Version, Versions
 from app.telemetry import logs
@@ -56,53 +58,48 @@ class Tuning:
     def apply(self, version: Version) -> None:
         self._listener(tuned(self._settings, version.settings))
 
-    def states(self) -> list[Setting]:
+    def states(self, asked: Iterable[str] = ()) -> list[Setting]:
+        """Every setting; of those for all upstreams the ones that were changed, or that somebody asked for."""
         changes = self._versions.current.settings
         now = tuned(self._settings, changes)
         names = [*ROUTING, LOG_LEVEL]
         names += [f"{kind}.{name}" for kind in (BREAKER, CONCURRENCY) for name in self._settings.upstreams]
         return [
             self._state(name, now, changes)
-            for name in (*names, *(kind for kind in (BREAKER, CONCURRENCY) if kind in changes))
+            for name in (*names, *(kind for kind in (BREAKER, CONCURRENCY) if kind in {*changes, *asked}))
         ]
 
     async def change(self, values: Mapping[str, Any]) -> list[Setting]:
         """All of them at once, or none; None takes a change back. Raises `NotFound`, `Unprocessable`."""
-        checked = {name: None if value is None else self._checked(name, value) for name, value in values.items()}
-        for name in values:
-            self._name(name)
+        checked = {name: self._checked(name, value) for name, value in values.items()}
 
         def edit(last: Version) -> Version:
             merged = {**last.settings, **checked}
             return last.model_copy(update={"settings": {k: v for k, v in merged.items() if v is not None}})
 
-        words = ", ".join(f"{name}={plain(value)}" for name, value in checked.items())
-        await self._versions.change("setting.put", ", ".join(checked), edit, words[:1_000])
-        return [state for state in self.states() if state.name in checked]
-
-    async def remove(self, name: str) -> list[Setting]:
-        """What the file says counts again. Raises `NotFound` for what there is neither there nor here."""
-        if name not in self._versions.current.settings:
-            self._name(name)
-
-        def edit(last: Version) -> Version:
-            return last.model_copy(update={"settings": {k: v for k, v in last.settings.items() if k != name}})
-
-        await self._versions.change("setting.delete", name, edit)
-        return [state for state in self.states() if state.name == name]
+        put = {name: value for name, value in checked.items() if value is not None}
+        words = ", ".join(f"{name}={orjson.dumps(plain(value)).decode()}" for name, value in put.items())
+        action = "setting.put" if put else "setting.delete"
+        await self._versions.change(action, ", ".join(checked), edit, words[:1_000])
+        return [state for state in self.states(checked) if state.name in checked]
 
     def _state(self, name: str, now: Settings, changes: Mapping[str, Any]) -> Setting:
         changed = name in changes or name.partition(".")[0] in changes
         return Setting(name, _value(name, now, changes), _value(name, self._settings, {}), changed)
 
     def _checked(self, name: str, value: Any) -> Any:
+        if value is None and name in self._versions.current.settings:
+            return None  # be it about an upstream that is gone
         self._name(name)
+        if value is None:
+            return None
         try:
             made = _made(name, value)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join((name, *map(str, first["loc"]))) if name.startswith(BREAKER) else name
-            raise Unprocessable(f"{where}: {first['msg']}", param=name) from None
+            like = ', like {"failures": 2}' if (said := worded(first)) == MAPPING else ""
+            raise Unprocessable(f"{where}: {said}{like}", param=name) from None
         if name == "default_model" and not self._known(made):
             raise Unprocessable(f"default_model: there is no model {made[:200]!r}.", param=name)
         return made

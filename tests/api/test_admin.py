@@ -119,7 +119,7 @@ async def test_a_key_is_made_with_limits(keys: Keys, client: httpx2.AsyncClient)
 @pytest.mark.parametrize(
     ("limits", "param"),
     [
-        ({"budgets": {"week": 5}}, "budgets.week.[key]"),
+        ({"budgets": {"week": 5}}, "budgets.week"),
         ({"budgets": {"day": "5"}}, "budgets.day"),
         ({"budget": {"day": 5}}, "budget"),
         ({"requests_per_minute": 0}, "requests_per_minute"),
@@ -134,6 +134,20 @@ async def test_a_limit_that_is_none_is_refused(
     reply = await client.post("/admin/keys", json={"name": "ci", **limits})
     assert reply.status_code == 422 and error(reply)["param"] == param
     assert await keys.list() == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"name": "ci", "budgets": "week=5"}, 'budgets: must be a mapping of keys to values, like {"day":5}'),
+        ({"name": "ci", "budgets": {"week": 5}}, "budgets.week: must be one of 'day', 'month' or 'total'"),
+        ({"name": "ci", "models": "ollama/*"}, 'models: must be a list, like ["ollama/*"]'),
+        ([], "The body: must be a mapping of keys to values"),
+    ],
+)
+async def test_an_error_says_what_to_write(client: httpx2.AsyncClient, body: Any, said: str) -> None:
+    reply = await client.post("/admin/keys", json=body)
+    assert reply.status_code == 422 and error(reply)["message"] == said
 
 
 @pytest.mark.parametrize("key_id", ["key_0", "x", "%00", "x" * 500])

@@ -43,6 +43,7 @@ def test_defaults_and_what_is_unknown_are_shown(tmp_path: Path) -> None:
     assert data["models"]["ollama/a"]["price"] == {"input": 1.0, "output": 2.0, "cache_read": None, "cache_write": None}
     assert data["flags"]["start"]["SHADOW"] == 0.0
     assert "sources" not in data
+    assert data["config_version"] == settings(tmp_path).version, "the name that log lines have it by"
 
 
 def test_both_forms_say_the_same(tmp_path: Path) -> None:

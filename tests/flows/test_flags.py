@@ -37,7 +37,7 @@ async def test_a_flag_flipped_through_one_gateway_counts_on_all_and_no_request_m
     """The way back in an emergency: no restart, no failed request, and nobody served half one way, half the other."""
     routing = {"default_model": SECOND}
     async with (
-        replicas(tmp_path, 3, ("ollama", "vllm"), routing=routing) as found,
+        replicas(tmp_path, 4, ("ollama", "vllm"), routing=routing) as found,
         contextlib.AsyncExitStack() as stack,
     ):
         loads = [await stack.enter_async_context(Load(asking, 2, pause=0.01)) for _, asking in found]

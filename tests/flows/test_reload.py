@@ -73,6 +73,21 @@ async def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
         assert "routing.stategy" in str(line["problems"])
 
 
+async def test_a_reload_names_the_configuration_as_log_lines_do(tmp_path: Path) -> None:
+    """Also while a setting stands over the file: whoever looks for what a reload changed looks for this name."""
+    async with replicas(tmp_path, kinds=("ollama",), aliases={"house": FIRST}) as [(service, asking)]:
+        await asking.admin("PUT", "settings/target_local", {"value": 0.5})
+        said = await asking.admin("POST", "reload")
+        reply = await asking.chat()
+
+        async def is_logged() -> bool:
+            return any(line["request_id"] == reply.id for line in service.lines())
+
+        await within(SOON, is_logged, "the request is logged")
+        (line,) = [each for each in service.lines() if each["request_id"] == reply.id]
+        assert line["config_version"] == said["config_version"]
+
+
 async def test_an_answer_under_way_ends_where_it_began(tmp_path: Path) -> None:
     """A long stream is not cut because its upstream is no longer configured."""
     async with replicas(tmp_path, kinds=("ollama", "vllm"), aliases={"house": FIRST}) as [(service, asking)]:

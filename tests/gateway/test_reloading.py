@@ -80,6 +80,8 @@ async def test_what_the_file_says_now_counts(replica: Replica) -> None:
     replica.write(QUALITY)
     outcome = await replica.reloading.reload("test")
     assert (outcome.outcome, outcome.version) == (OK, replica.counted[-1].version)
+    (last, *_) = await replica.runtime.versions.list()
+    assert (last.action, last.subject) == ("config.load", outcome.version), "by the name that log lines have it by"
     assert replica.strategy == "quality" and replica.outcomes == [UNCHANGED, OK]
 
 

@@ -80,9 +80,39 @@ async def test_each_setting(store: Store, settings: Settings, name: str, value: 
     replica = Replica(store, settings)
     (state,) = await replica.tuning.change({name: value})
     assert path(replica.now) == value and state.changed
-    states = await replica.tuning.remove(name)
+    states = await replica.tuning.change({name: None})
     assert path(replica.now) != value
     assert all(not each.changed and each.value == each.configured for each in states)
+
+
+async def test_changes_are_taken_back_together_or_not_at_all(store: Store, settings: Settings) -> None:
+    """One misspelt name must not leave half of a rollback behind."""
+    replica = Replica(store, settings)
+    await replica.tuning.change({"strategy": "quality", "breaker": {"failures": 1}})
+    with pytest.raises(NotFound):
+        await replica.tuning.change({"strategy": None, "braker": None})
+    assert replica.now.routing.strategy == "quality"
+    states = await replica.tuning.change({"strategy": None, "breaker": None})
+    assert [(each.name, each.value) for each in states] == [("strategy", "cost"), ("breaker", None)]
+    (last, *_) = await replica.versions.list()
+    assert (last.action, last.number) == ("setting.delete", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("target_local", 2, "target_local: must be at most 1"),
+        ("strategy", "best", "strategy: must be one of 'cost', 'quality', 'privacy' or 'adaptive'"),
+        ("breaker", 2, 'breaker: must be a mapping of keys to values, like {"failures": 2}'),
+        ("breaker", {"failures": 0}, "breaker.failures: must be at least 1"),
+        ("breaker", {"failure": 2}, "breaker.failure: is unknown"),
+        ("concurrency", 1.5, "concurrency: must be a whole number"),
+    ],
+)
+async def test_an_error_says_what_to_write(store: Store, settings: Settings, name: str, value: Any, said: str) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        await Replica(store, settings).tuning.change({name: value})
+    assert caught.value.message == said
 
 
 async def test_a_ceiling_that_an_operator_put_is_meant(store: Store, settings: Settings) -> None:
@@ -144,8 +174,6 @@ async def test_what_cannot_be_changed_is_told(store: Store, settings: Settings, 
         await replica.tuning.change({name: 1})
     with pytest.raises(NotFound):
         await replica.tuning.change({name: None})
-    with pytest.raises(NotFound):
-        await replica.tuning.remove(name)
 
 
 def test_what_is_about_something_gone_does_not_count(settings: Settings) -> None:
@@ -158,7 +186,7 @@ def test_what_is_about_something_gone_does_not_count(settings: Settings) -> None
 async def test_a_change_about_an_upstream_that_is_gone_can_be_taken_back(store: Store, settings: Settings) -> None:
     replica = Replica(store, settings)
     await replica.versions.change("x", "y", lambda last: last.model_copy(update={"settings": {"breaker.gone": {}}}))
-    assert await replica.tuning.remove("breaker.gone") == []
+    assert await replica.tuning.change({"breaker.gone": None}) == []
     assert replica.versions.current.settings == {}
 
 
@@ -192,7 +220,7 @@ async def test_the_level_of_the_log_changes_and_comes_back(store: Store, setting
     assert replica.now.version == settings.version, "it changes nothing that decides of requests"
     await replica.tuning.change({"target_local": 0.1})
     assert root.level == logging.DEBUG
-    assert [each.changed for each in await replica.tuning.remove("log_level")] == [False]
+    assert [each.changed for each in await replica.tuning.change({"log_level": None})] == [False]
     assert root.level == logging.WARNING, "as the process began"
 
 
