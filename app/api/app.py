@@ -99,10 +99,9 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             allow = _methods(request, (headers or {}).get("Allow", "GET"))
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
-            path = request.url.path[:200]
-            return NotFound(
-                NOT_SPOKEN.get(path, f"There is nothing at {path}. The API begins with /v1; /docs lists all there is.")
-            )
+            asked = request.url.path[:200]
+            nothing = f"There is nothing at {asked}. The API begins with /v1; /docs lists all there is."
+            return NotFound(NOT_SPOKEN.get(asked, nothing))
         case HTTPException(status_code=status) if status < 500:
             return InvalidValue(str(error.detail))
         case _:
