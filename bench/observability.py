@@ -19,15 +19,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.core.caller import Caller
+from app.core.clock import SystemClock
 from app.core.money import Tokens
 from app.core.plan import Plan
 from app.core.record import Attempt, Record
+from app.core.steps import ADMIT, PLAN, Steps
 from app.core.verdict import Verdict
 from app.routing.policy import plan
 from app.routing.rules import Rules
 from app.telemetry.logs import configure, get_logger, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.telemetry.operation_metrics import OperationMetrics
+from app.telemetry.spans import Writer
+from app.telemetry.tracing import Finished
 from bench.interleaved import REPETITIONS, Bench, cores, open_more_files
 from bench.interleaved import Plan as Run
 from bench.report import Document, complaints, markdown, table, value, written
@@ -37,6 +41,8 @@ from bench.workloads import FIGURES, WORKLOADS
 
 QUIET, LOGGED, TRACED = "neither", "log lines", "log lines, traces"
 GOAL_MS: Final = 0.1
+TRACE_ID: Final = "0" * 31 + "1"
+BATCH: Final = 85
 ROWS: Final = [figure for figure in FIGURES if figure.workload in ("small", "stream")]
 LOADS: Final = [each for each in WORKLOADS if each.name in ("small", "stream")]
 
@@ -138,9 +144,34 @@ def record() -> Record:
         cost_nano=69_000,
         first_token_seconds=0.004,
         finish="stop",
-        trace_id="0" * 31 + "1",
+        trace_id=TRACE_ID,
         plan=made,
+        steps=noted(card.id),
     )
+
+
+def noted(model: str) -> Steps:
+    """What such a request notes for its trace."""
+    steps = Steps(TRACE_ID, None, SystemClock())
+    for part in (PLAN, ADMIT):
+        steps.note(part, steps.clock.monotonic(), None if part == PLAN else model)
+    steps.attempt()
+    return steps
+
+
+def traced(seen: Record) -> Callable[[], object]:
+    """Writes the spans of this record, in batches as they are sent."""
+    assert seen.steps is not None
+    writer, batch = Writer({"service.name": "tierway"}), list[Finished]()
+    finished = Finished(seen, seen.steps, seen.steps.at(seen.steps.began))
+
+    def write() -> None:
+        batch.append(finished)
+        if len(batch) == BATCH:
+            writer.write(batch)
+            batch.clear()
+
+    return write
 
 
 def alone(repeat: int) -> str:
@@ -158,6 +189,8 @@ def alone(repeat: int) -> str:
         works: dict[str, Callable[[], object]] = {
             "metrics of a request": counted,
             "log line of a request": lambda: log_request(logger, seen, {"config_version": "1"}),
+            "notes for a trace": lambda: noted(seen.model or ""),
+            "spans of a request, written": traced(seen),
         }
         rows = [[name, written(cpu_us(work, repeat), 1)] for name, work in works.items()]
         rows.append(["a look at `/metrics`", written(cpu_us(lambda: exposition(registry), max(1, repeat // 50)), 1)])

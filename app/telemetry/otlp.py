@@ -1,7 +1,7 @@
 """Sends traces by OTLP over HTTP: OpenTelemetry's SDK says where to, as whom, and which of them.
 
 It is imported only where traces are on. Spans are made and written in a thread, from the records of requests that are
-over. The SDK's own spans would cost several times the CPU, so they are written as OTLP's messages at once.
+over. The SDK's own spans would cost several times the CPU, so `spans` writes OTLP's messages at once.
 """
 
 from __future__ import annotations
@@ -9,17 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as WrittenSpan
 from opentelemetry.sdk.resources import OTELResourceDetector
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
@@ -27,8 +21,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 
 from app import __version__
 from app.core.clock import SystemClock
-from app.telemetry.genai import REQUEST, Span, Value, spans_of
+from app.telemetry.genai import REQUEST, Value
 from app.telemetry.logs import get_logger
+from app.telemetry.spans import Writer
 from app.telemetry.trace import Trace
 from app.telemetry.tracing import Finished, Told
 
@@ -39,9 +34,6 @@ FLUSH_FAILING_SECONDS: Final = 0.5
 """What a stop waits for a collector that did not take the last ones."""
 QUIET_SECONDS: Final = 60.0
 """Between two log lines about a collector."""
-REMEMBERED: Final = 4_096
-"""So many written attributes are kept to be written again."""
-REMEMBERED_CHARS: Final = 64
 UNTOLD: Final = "opentelemetry.util.re"
 """Quotes the headers it cannot read, which may be secrets."""
 
@@ -119,66 +111,6 @@ class _Exporter(OTLPSpanExporter):
     def end(self) -> None:
         """Also ends a wait for the collector."""
         self.shutdown()  # type: ignore[no-untyped-call]  # the SDK says no types here
-
-
-class Writer:
-    """Writes spans as OTLP has them."""
-
-    def __init__(self, resource: Mapping[str, Value]) -> None:
-        self._resource = Resource(attributes=[self._attribute(*each) for each in resource.items()])
-        self._scope = InstrumentationScope(name="tierway", version=__version__)
-        self._remembered: dict[tuple[str, type, Value], KeyValue] = {}
-
-    def write(self, taken: Iterable[Finished]) -> bytes:
-        spans = []
-        for record, steps, settled in taken:
-            trace_id = bytes.fromhex(steps.trace_id)
-            spans += [self._span(trace_id, each) for each in spans_of(record, steps, settled)]
-            time.sleep(0)  # lets the event loop go first
-        scope_spans = ScopeSpans(scope=self._scope, spans=spans)
-        made = ResourceSpans(resource=self._resource, scope_spans=[scope_spans])
-        written: bytes = ExportTraceServiceRequest(resource_spans=[made]).SerializeToString()
-        return written
-
-    def _span(self, trace_id: bytes, span: Span) -> WrittenSpan:
-        return WrittenSpan(
-            trace_id=trace_id,
-            span_id=bytes.fromhex(span.span_id),
-            parent_span_id=b"" if span.parent_id is None else bytes.fromhex(span.parent_id),
-            name=span.name,
-            kind=span.kind,  # type: ignore[arg-type]  # an enum's number is what a message holds
-            start_time_unix_nano=span.began,
-            end_time_unix_nano=max(span.began, span.ended),
-            attributes=[self._known(name, value) for name, value in span.attributes.items()],
-            status=None if span.error is None else Status(code=Status.STATUS_CODE_ERROR, message=span.error),
-        )
-
-    def _known(self, name: str, value: Value) -> KeyValue:
-        if type(value) is float or (type(value) is str and len(value) > REMEMBERED_CHARS):
-            return self._attribute(name, value)
-        key = name, type(value), value
-        if (written := self._remembered.get(key)) is None:
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            written = self._remembered[key] = self._attribute(name, value)
-        return written
-
-    def _attribute(self, name: str, value: Value) -> KeyValue:
-        return KeyValue(key=name, value=_any(value))
-
-
-def _any(value: Value) -> AnyValue:
-    match value:
-        case bool():
-            return AnyValue(bool_value=value)
-        case int():
-            return AnyValue(int_value=value)
-        case float():
-            return AnyValue(double_value=value)
-        case str():
-            return AnyValue(string_value=value.encode(errors="replace").decode())
-        case _:
-            return AnyValue(array_value=ArrayValue(values=[_any(each) for each in value]))
 
 
 class _Seldom(logging.Handler):

@@ -26,7 +26,7 @@ PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PR
 PROTOCOL: Final = "http/protobuf"
 WHY_MAX: Final = 200
 INSTALL: Final = (
-    "install it: pip install 'tierway[otel]'; an image needs the build argument LOCK=requirements-extras.lock"
+    "pip install 'tierway[otel]', or make extras; an image needs the build argument LOCK=requirements-extras.lock"
 )
 
 log = get_logger("traces")

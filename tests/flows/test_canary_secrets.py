@@ -1,5 +1,5 @@
 """Keys and prompts stay where they belong: whatever field they are put into, nobody finds them in the logs, in the
-metrics, in what others are told, or in what the store keeps in the clear."""
+metrics, in traces, in what others are told, or in what the store keeps in the clear."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from app.store.address import Address
 from app.store.client import Store
 from app.store.folder import prepare
 from tests.flows.asking import ADMIN_KEY, ANY, Asking, replicas, within
+from tests.flows.collecting import Collector, collecting
 from tests.flows.service import MODELS, Service
 
 CLAUDE, OTHER, LOCAL = MODELS["anthropic"], MODELS["openai"], MODELS["ollama"]
@@ -27,6 +28,22 @@ PROMPT: Final = "canarias"
 TOLD: Final = "told-canarias"
 """The same, in a conversation that the caller asked to be kept."""
 HISTORY: Final = (layout.PARTITIONS["session"], layout.PARTITIONS["session-said"])
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        yield collector
+
+
+async def traced(collector: Collector, count: int) -> None:
+    async def is_so() -> bool:
+        return sum(span.name == "tierway.request" for span in collector.spans) >= count
+
+    await within(30, is_so, "every request has its trace")
 
 
 @contextlib.asynccontextmanager
@@ -153,12 +170,14 @@ async def told(service: Service) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_prompts_are_nowhere_but_in_kept_conversations(tmp_path: Path, stream: bool) -> None:
+async def test_prompts_are_nowhere_but_in_kept_conversations(
+    tmp_path: Path, stream: bool, collector: Collector
+) -> None:
     """Whoever may read the logs, the metrics or a backup of the store must not learn what people talk about."""
     async with running(tmp_path) as (service, _, key):
         count = 0
         for model in (LOCAL, OTHER, CLAUDE, "auto"):
-            for headers in ({}, {"idempotency_key": f"once-{model}"}, {"traceparent": PROMPT}):
+            for headers in ({}, {"idempotency_key": f"once-{model}"}, {"traceparent": PROMPT, "tracestate": PROMPT}):
                 body = {**everywhere(PROMPT), "model": model, "stream": stream}
                 reply = await send(service, key, body, **headers)
                 assert reply.status_code in (200, 400), reply.text
@@ -182,6 +201,8 @@ async def test_prompts_are_nowhere_but_in_kept_conversations(tmp_path: Path, str
         reply = await send(service, key, {"model": "auto", "messages": message, "stream": stream}, **session)
         assert reply.status_code == 200, reply.text
         await settled(service, count + 1)
+        await traced(collector, count + 1)
+        assert PROMPT.encode() not in collector.raw and TOLD.encode() not in collector.raw
         for place, text in (await told(service)).items():
             assert PROMPT not in text, f"{place}: {around(text)}"
         store = await kept(tmp_path)
@@ -198,7 +219,7 @@ def around(text: str) -> str:
     return text[max(0, at - 300) : at + 100]
 
 
-async def test_keys_are_nowhere(tmp_path: Path) -> None:
+async def test_keys_are_nowhere(tmp_path: Path, collector: Collector) -> None:
     """A key that somebody can read in a log or in a copy of the store is a key that has to be replaced everywhere."""
     async with running(tmp_path) as (service, asking, key):
         wrong = f"{key[:-6]}canary"
@@ -215,17 +236,26 @@ async def test_keys_are_nowhere(tmp_path: Path) -> None:
             replies.append(await send(service, key, {**body, "model": model}))
         replies.append(await send(service, key, {**body, "metadata": {"key": key}, "user": key}))
         replies.append(await send(service, key, body, idempotency_key=key))
-        names = ("x_tierway_agent", "x_tierway_session", "x_request_id", "traceparent", "x_tierway_strategy")
+        names = (
+            "x_tierway_agent",
+            "x_tierway_session",
+            "x_request_id",
+            "traceparent",
+            "tracestate",
+            "x_tierway_strategy",
+        )
         replies += [await send(service, key, body, **{name: key}) for name in names]
         replies += [await send(service, key, {**body, "model": model}) for model in (key, f"openai/{key}")]
         assert {reply.status_code for reply in replies[-2:]} == {400}
         assert {reply.status_code for reply in replies} >= {200, 401}
         assert (await asking.admin("GET", "keys"))["data"]
         await settled(service, len(replies) - 3)
+        await traced(collector, len(service.lines()))
         secrets = (key, wrong, UPSTREAM_KEY, ADMIN_KEY)
         texts = {**await told(service), **{f"reply {n}": reply.text for n, reply in enumerate(replies)}}
         texts |= {f"headers {n}": repr(reply.headers.multi_items()) for n, reply in enumerate(replies)}
         for secret in secrets:
+            assert secret.encode() not in collector.raw, collector.spans
             for place, text in texts.items():
                 assert secret not in text, f"{place}: {text[:2000]}"
             for name, value in (await kept(tmp_path)).items():

@@ -80,14 +80,29 @@ async def test_a_fallback_is_seen_in_the_callers_trace(tmp_path: Path, collector
             assert call.headers["tracestate"] == "vendor=a1"
 
         plan, stream, settle = (one(spans, f"tierway.{name}") for name in ("plan", "stream", "settle"))
-        assert [span.attributes["tierway.model"] for span in spans if span.name == "tierway.admit"] == [LOCAL, LOCAL, OTHER]
-        assert root.began <= plan.began <= plan.ended <= failed.began <= failed.ended <= again.began <= served.began <= stream.began
+        admitted = [span.attributes["tierway.model"] for span in spans if span.name == "tierway.admit"]
+        assert admitted == [LOCAL, LOCAL, OTHER]
+        moments = [
+            root.began,
+            plan.began,
+            plan.ended,
+            failed.began,
+            failed.ended,
+            again.began,
+            served.began,
+            stream.began,
+        ]
+        assert moments == sorted(moments)
         assert stream.ended == root.ended == settle.began <= settle.ended
         (line,) = service.lines()
         assert line["trace_id"] == TRACE and line["request_id"] == "mine-1"
         assert b"canarias" not in collector.raw and b"gen_ai.input.messages" not in collector.raw
         assert collector.resources[0]["service.name"] == "tierway"
-        assert await service.metric("tierway_traces_total", outcome="sent") == 1
+
+        async def counted() -> bool:
+            return await service.metric("tierway_traces_total", outcome="sent") == 1
+
+        await within(20, counted, "the trace is counted")
 
 
 async def test_the_caller_decides_whether_it_is_traced(tmp_path: Path, collector: Collector) -> None:
@@ -169,4 +184,5 @@ async def test_what_is_left_is_sent_at_the_end(
     async with house(tmp_path) as (_, http):
         await ask(http, traceparent=f"00-{TRACE}-{CALLER}-01")
         assert collector.spans == []
-    assert one(await collector.trace(TRACE), "tierway.settle")
+    names = [span.name for span in await collector.trace(TRACE)]
+    assert "tierway.settle" in names

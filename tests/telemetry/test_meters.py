@@ -11,4 +11,4 @@ from app.telemetry.metrics import Metrics
 def test_all_metrics_live_in_one_registry() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
-    assert len(Meters.of(registry)) == 5
+    assert len(Meters.of(registry)) == 6

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.telemetry.trace import Trace, read_traceparent, trace_of
+from app.telemetry.trace import Trace, read_traceparent, read_tracestate, trace_of
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -78,3 +78,26 @@ def test_ids_are_the_random_bytes(data: bytes) -> None:
 def test_any_header_is_read_or_ignored(header: str) -> None:
     found = read_traceparent(header)
     assert found is None or read_traceparent(found.header) == found
+
+
+@pytest.mark.parametrize(
+    ("header", "read"),
+    [
+        ("vendor=a1", "vendor=a1"),
+        (" rojo=00f067aa0ba902b7 , congo=t61rcWkgMzE,", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        ("fw529a3039@dt=FfAj", "fw529a3039@dt=FfAj"),
+        (None, None),
+        ("canarias", None),
+        ("Upper=case", None),
+        ("a=two words", None),
+        ("a=b=c", None),
+        (",", None),
+        (f"a=tw-{'x' * 40}", None),
+        ("a=" + "x" * 600, None),
+        (",".join(f"k{n}=v" for n in range(33)), None),
+    ],
+)
+def test_the_words_of_other_tracers_go_on_where_they_are_valid(header: str | None, read: str | None) -> None:
+    """They find their own spans by it; what is not of the standard's shape may be anything."""
+    assert read_tracestate(header, GOOD) == read
+    assert read_tracestate(header, None) is None, "of no trace"
