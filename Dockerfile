@@ -3,9 +3,11 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/tierway
-COPY requirements.lock requirements-build.lock ./
+# With OpenTelemetry and OpenFeature: docker build --build-arg LOCK=requirements-extras.lock .
+ARG LOCK=requirements.lock
+COPY requirements.lock requirements-extras.lock requirements-build.lock ./
 RUN /opt/tierway/bin/pip install --require-hashes -r requirements-build.lock \
- && /opt/tierway/bin/pip install --require-hashes --no-deps -r requirements.lock
+ && /opt/tierway/bin/pip install --require-hashes --no-deps -r $LOCK
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 RUN /opt/tierway/bin/pip install --no-deps --no-build-isolation . \

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos check format bench lock sbom clean
+.PHONY: help install extras run test chaos check format bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@echo "adding what the tests need from requirements-dev.lock"
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
+
+extras: $(VENV)/.runtime ## add what traces and flag services need
+	@$(PIP) install --require-hashes --no-deps -r requirements-extras.lock
 
 run: $(VENV)/.runtime ## start the gateway on http://127.0.0.1:8080
 	@$(BIN)/tierway serve

@@ -17,10 +17,12 @@ from typing import Any, Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOCKS: Final = {
     "requirements.lock": "required",
+    "requirements-extras.lock": "optional",
     "requirements-build.lock": "excluded",
     "requirements-dev.lock": "excluded",
 }
-"""Each lock, and whether what it names is part of what runs. What several name counts by the first."""
+"""Each lock, and whether what it names is part of what runs, always or where somebody wants it. What several name
+counts by the first."""
 PIN: Final = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)\s*(?:;\s*([^\\]+?))?\s*\\?")
 HASH: Final = re.compile(r"\s+--hash=sha256:([0-9a-f]{64})\s*\\?")
 

@@ -30,6 +30,7 @@ def test_everything_that_is_locked_is_listed_once() -> None:
 def test_what_runs_is_told_from_what_only_tests() -> None:
     scopes = {each["name"]: each["scope"] for each in document()["components"]}
     assert scopes["uvicorn"] == scopes["orjson"] == "required"
+    assert scopes["opentelemetry-sdk"] == "optional"
     assert scopes["pytest"] == scopes["setuptools"] == "excluded"
     (own, *_) = document()["dependencies"]
     assert {ref.partition("@")[0] for ref in own["dependsOn"]} == {
