@@ -68,9 +68,9 @@ def docker(typed: Typed, folder: Path) -> None:
     if typed.words[1] == "compose":
         services = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
         verb, *rest = typed.words[2:]
-        assert verb in ("up", "exec", "build", "pull", "stop", "start", "run"), verb
+        assert verb in ("up", "exec", "build", "pull", "stop", "start", "run", "cp"), verb
         named = [word for word in rest if not word.startswith("-")]
-        assert not named or named[0] in services, named
+        assert not named or named[0].partition(":")[0] in services, named
     else:
         assert typed.words[1] in ("build", "run", "push"), typed.words
         assert typed.words[1] == "run" or (ROOT / "Dockerfile").exists()
