@@ -19,7 +19,7 @@ EXECUTIVE: Final = Dashboard(
     "Tierway / Executive",
     "Spend, net savings, local share, quality against the baseline, availability and return, over the time chosen.",
     (
-        Row("Over the time chosen above (today: the last 24 hours)"),
+        Row("Today, unless another time is chosen above"),
         stat(
             "Spent",
             or_zero(grown(SPENT)),
@@ -116,4 +116,5 @@ EXECUTIVE: Final = Dashboard(
         ),
         table("Answers by model", f"sort_desc({grown(ANSWERED, by='model')})", width=12),
     ),
+    since="now/d",
 )

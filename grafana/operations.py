@@ -7,6 +7,7 @@ from typing import Final
 from grafana.panels import RED, YELLOW, Dashboard, Query, Row, grown, lines, or_zero, quantile, rate, stat, table
 from grafana.panels import Panel as P
 
+MADE: Final = 'tierway_tokens_total{kind=~"output|reasoning"}'
 PERCENTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
@@ -52,7 +53,19 @@ OPERATIONS: Final = Dashboard(
             quantile(0.95, "tierway_time_to_first_token_seconds", "model"),
             "{{model}}",
             "s",
-            about="Which model is slow.",
+            about="Of streams.",
+        ),
+        lines(
+            "Which model is slow: p95 of its answers",
+            quantile(0.95, "tierway_attempt_seconds", "model"),
+            "{{model}}",
+            "s",
+            about="Streamed or not, by whoever was asked: also those that failed, and those another then answered.",
+        ),
+        table(
+            "Slow or fast: tokens a second, by model",
+            f"sort({rate(MADE, 'model')} / {rate('tierway_attempt_seconds_sum', 'model')})",
+            about="Of all the time that it was asked. A model that thinks makes tokens, too.",
         ),
         percentiles("Time per output token", "tierway_time_per_output_token_seconds"),
         percentiles("What the gateway itself adds", "tierway_overhead_seconds"),

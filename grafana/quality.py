@@ -72,6 +72,13 @@ QUALITY: Final = Dashboard(
             "{{upstream}}",
             "cpm",
         ),
+        lines(
+            "Share of answers in which a model declined",
+            f"{rate('tierway_refusals_total', 'model')} / ({rate('tierway_requests_total', 'model')} > 0)",
+            "{{model}}",
+            "percentunit",
+            about="It said that it would not, or its provider did. Short answers in English are recognised.",
+        ),
         table(
             "Failed attempts by kind",
             f"sort_desc({grown('tierway_upstream_errors_total', by='upstream, kind')})",

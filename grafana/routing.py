@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.panels import YELLOW, Dashboard, Note, Query, Row, grown, lines, or_zero, quantile, rate, stat, table
+from grafana.panels import YELLOW, Box, Dashboard, Note, Query, Row, grown, lines, or_zero, quantile, rate, stat, table
 from grafana.panels import Panel as P
 
-WHY: Final = """**Why did request X go to Claude?** `curl -H "authorization: Bearer $TIERWAY_ADMIN_KEY"
-http://GATEWAY/admin/decisions/X` says which models could have answered, what each would have cost, and why it was not
-taken; the reply itself said it in `x-tierway-reason`. Beforehand: `tierway route "PROMPT"`. What another strategy would
-have cost: `tierway replay`."""
+WHY: Final = """**Why did a request go to Claude?** *Model and reason* below says why requests went where they went. Of one
+request: put its id (`x-request-id` of its reply, `request_id` of its log line) and your gateway into the boxes at the
+top, then paste
+
+```sh
+curl -H "authorization: Bearer $TIERWAY_ADMIN_KEY" $gateway/admin/decisions/$request
+```
+
+It says which models could have answered, what each would have cost, and why it was not taken; a week back. The reply itself
+said it in `x-tierway-reason`. Beforehand: `tierway route "PROMPT"`. What another strategy would have cost: `tierway replay`."""
 
 DECILES: Final = ((0.1, "p10"), (0.5, "p50"), (0.9, "p90"))
 
@@ -19,7 +25,7 @@ ROUTING: Final = Dashboard(
     "Tierway / Routing",
     "How hard requests are, who answers them, why, and who stands in for whom.",
     (
-        Note(WHY),
+        Note(WHY, 6),
         Row("Over the time chosen"),
         stat("Decisions", or_zero(grown("tierway_routing_decisions_total"))),
         stat("Answered at home", or_zero(grown("tierway_local_requests_total"))),
@@ -57,7 +63,7 @@ ROUTING: Final = Dashboard(
         lines(
             "By strategy", rate("tierway_routing_decisions_total", "strategy"), "{{strategy}}", "reqps", stacked=True
         ),
-        table("By reason", f"sort_desc({grown('tierway_routing_decisions_total', by='reason')})"),
+        table("Model and reason", f"sort_desc({grown('tierway_routing_decisions_total', by='model, reason')})"),
         Row("Who stands in"),
         table(
             "From, to and why",
@@ -87,6 +93,12 @@ ROUTING: Final = Dashboard(
             about="0 simple to 1 very complex. A shift means that other things are asked, or that the classifier errs.",
         ),
         P(
+            "Requests by score",
+            (Query(f"{grown('tierway_routing_score_bucket', by='le')}", "at most {{le}}"),),
+            "bargauge",
+            about="How many were at most so hard, over the time chosen.",
+        ),
+        P(
             "Confidence",
             (
                 Query(quantile(0.1, "tierway_routing_confidence"), "p10"),
@@ -111,5 +123,9 @@ ROUTING: Final = Dashboard(
             about="A failed one changed nothing: the log says why.",
         ),
         lines("Models by upstream", "max by (upstream) (tierway_models)", "{{upstream}}"),
+    ),
+    boxes=(
+        Box("gateway", "Gateway", "http://127.0.0.1:8080"),
+        Box("request", "Request id", "X"),
     ),
 )

@@ -110,7 +110,7 @@ class Metrics:
             return Histogram(f"tierway_{name}", about, labels, registry=registry, buckets=buckets)
 
         self._declare_requests(counter, histogram)
-        self._declare_attempts(counter)
+        self._declare_attempts(counter, histogram)
         self._declare_learning(counter, gauge)
         self._declare_process(counter, gauge, histogram)
         self._endpoint, self._model, self._upstream = Names(50), Names(200), Names(50)
@@ -151,7 +151,16 @@ class Metrics:
         self.clients_gone = counter("clients_gone_total", "Requests whose client left before the end.")
         self.local_requests = counter("local_requests_total", "Requests that a local model answered.")
 
-    def _declare_attempts(self, counter: Callable[..., Counter]) -> None:
+    def _declare_attempts(self, counter: Callable[..., Counter], histogram: Callable[..., Histogram]) -> None:
+        self.attempt_seconds = Children(
+            histogram(
+                "attempt_seconds",
+                "How long a model took for an answer, streamed or not, or until it failed.",
+                _REQUEST,
+                "model",
+                "upstream",
+            )
+        )
         self.fallbacks = Children(
             counter("fallbacks_total", "Requests that went on to another model.", "from", "to", "cause")
         )
@@ -160,6 +169,9 @@ class Metrics:
         )
         self.truncations = Children(
             counter("truncations_total", "Answers made from less than what was sent.", "upstream")
+        )
+        self.refusals = Children(
+            counter("refusals_total", "Answers in which a model declined to do what was asked.", "model", "upstream")
         )
 
     def _declare_learning(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
@@ -298,9 +310,12 @@ class Metrics:
         attempts = record.attempts
         if record.truncated and record.upstream is not None:
             self.truncations[self._upstream[record.upstream],].inc()
+        if record.noticed is not None and record.noticed.refused:
+            self.refusals[self._model[record.model], self._upstream[record.upstream]].inc()
         if record.fallback_from is not None and all(a.model != record.fallback_from for a in attempts):
             self._fell_back(record.fallback_from, record.model, "unhealthy")
         for index, attempt in enumerate(attempts):
+            self.attempt_seconds[self._model[attempt.model], self._upstream[attempt.upstream]].observe(attempt.seconds)
             if attempt.blame == Blame.UPSTREAM:
                 upstream = self._upstream[attempt.upstream]
                 self.upstream_errors[upstream, self._word[attempt.outcome]].inc()

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
 from app.core.money import Tokens
+from app.core.outcome import Noticed
 from app.core.plan import Plan
 from app.core.record import Attempt, Record
 from app.core.verdict import Verdict
@@ -31,6 +32,8 @@ NAMES = {
     "tierway_routing_decisions_total": {"tier", "model", "strategy", "reason"},
     "tierway_fallbacks_total": {"from", "to", "cause"},
     "tierway_upstream_errors_total": {"upstream", "kind"},
+    "tierway_attempt_seconds": {"model", "upstream"},
+    "tierway_refusals_total": {"model", "upstream"},
     "tierway_breaker_state": {"upstream", "model"},
     "tierway_streams_active": set(),
     "tierway_streams_total": {"outcome"},
@@ -55,7 +58,7 @@ NAMES = {
     "tierway_event_loop_lag_seconds": set(),
     "tierway_build_info": {"version", "python"},
 }
-"""The names and labels of the contract that are known so far, and one more: decisions that were lost."""
+"""The names and labels of the contract that are known so far, and a few more."""
 
 RECORD = Record(
     request_id="req-1",
@@ -111,6 +114,7 @@ def test_every_name_and_label_is_the_contracts() -> None:
     """A dashboard or an alert on a name that changed shows nothing and says nothing."""
     seen = Seen().observe(replace(RECORD, client_gone=True)).observe()
     seen.observe(replace(RECORD, local=False, plan=Plan((), "cost", trigger=GONE)))
+    seen.observe(replace(RECORD, noticed=Noticed(refused=True)))
     seen.metrics.store_call("reserve", 0.001)
     seen.metrics.breaker("gpu", "qwen", "open")
     seen.metrics.flag("STREAMING", 1)
@@ -210,6 +214,21 @@ def test_failed_attempts_are_counted_against_their_upstream() -> None:
     assert seen.value("upstream_errors_total", upstream="gpu", kind="busy") == 1
     assert seen.value("upstream_errors_total", upstream="gpu", kind="truncated") == 1
     assert len(seen.series("upstream_errors_total")) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_how_long_each_model_takes_is_seen_of_every_answer(stream: bool) -> None:
+    """Which model is slow: also where nobody asks for streams."""
+    seen = Seen().observe(replace(RECORD, stream=stream))
+    assert seen.value("attempt_seconds_sum", model="ollama/rnj-1", upstream="ollama") == 2.0
+    assert seen.value("attempt_seconds_count", model="gpu/qwen", upstream="gpu") == 2
+
+
+def test_answers_in_which_a_model_declined_are_counted() -> None:
+    seen = Seen().observe().observe(replace(RECORD, noticed=Noticed()))
+    assert seen.value("refusals_total", model="ollama/rnj-1", upstream="ollama") == 0
+    seen.observe(replace(RECORD, noticed=Noticed(refused=True)))
+    assert seen.value("refusals_total", model="ollama/rnj-1", upstream="ollama") == 1
 
 
 def test_an_attempt_the_client_left_is_nobodys_error() -> None:
