@@ -42,7 +42,7 @@ from bench.workloads import FIGURES, WORKLOADS
 QUIET, LOGGED, TRACED = "neither", "log lines", "log lines, traces"
 GOAL_MS: Final = 0.1
 TRACE_ID: Final = "0" * 31 + "1"
-BATCH: Final = 85
+BATCH: Final = 341
 ROWS: Final = [figure for figure in FIGURES if figure.workload in ("small", "stream")]
 LOADS: Final = [each for each in WORKLOADS if each.name in ("small", "stream")]
 

@@ -51,7 +51,7 @@ class OtlpSender:
         self._writer = Writer(_resource())
         self._told = told
         self._room = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", 2_048)
-        self._batch = max(1, _number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512) // SPANS_EACH)
+        self._batch = max(1, _number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 2_048) // SPANS_EACH)
         self._delay = _number(environ, "OTEL_BSP_SCHEDULE_DELAY", 5_000) / 1_000
         self._queue = deque[Finished]()
         self._awake, self._closing, self._failing = threading.Event(), False, False

@@ -23,6 +23,7 @@ AT_ONCE: Final = 8
 INT64: Final = (1 << 64) - 1
 ERROR: Final = b"\x18\x02"
 """A status's code."""
+DOUBLE: Final = 9
 _times: Final = struct.Struct("<BQBQ").pack
 _double: Final = struct.Struct("<Bd").pack
 
@@ -35,6 +36,8 @@ class Writer:
         scope = _text(0x0A, "tierway") + _text(0x12, __version__)
         self._resource, self._scope = _field(0x0A, attributes), _field(0x0A, scope)
         self._remembered: dict[tuple[str, type, Value], bytes] = {}
+        self._named: dict[tuple[str, int], bytes] = {}
+        self._floats: dict[str, bytes] = {}
 
     def write(self, taken: Iterable[Finished]) -> bytes:
         """An `ExportTraceServiceRequest`."""
@@ -50,21 +53,30 @@ class Writer:
         ids = trace_id + b"\x12\x08" + bytes.fromhex(span.span_id)
         if span.parent_id is not None:
             ids += b"\x22\x08" + bytes.fromhex(span.parent_id)
-        known, parts = self._remembered, [ids, _text(0x2A, span.name), bytes((0x30, span.kind))]
-        parts.append(_times(0x39, span.began, 0x41, max(span.began, span.ended)))
+        if (named := self._named.get((span.name, span.kind))) is None:
+            named = self._named[span.name, span.kind] = _text(0x2A, span.name) + bytes((0x30, span.kind))
+        known, parts = self._remembered, [ids, named, _times(0x39, span.began, 0x41, max(span.began, span.ended))]
         for name, value in span.attributes.items():
             kind = type(value)
-            parts.append(known.get((name, kind, value)) or self._new(name, kind, value))
+            if kind is float:
+                parts += (self._floats.get(name) or self._float(name), _double(0x21, value))
+            else:
+                parts.append(known.get((name, kind, value)) or self._new(name, kind, value))
         if span.error is not None:
             parts.append(_field(0x7A, _text(0x12, span.error) + ERROR))
         return b"".join(parts)
 
     def _new(self, name: str, kind: type, value: Value) -> bytes:
         written = _field(0x4A, _attribute(name, value))
-        if kind is not float and not (type(value) is str and len(value) > REMEMBERED_CHARS):
+        if type(value) is not str or len(value) <= REMEMBERED_CHARS:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
             self._remembered[name, kind, value] = written
+        return written
+
+    def _float(self, name: str) -> bytes:
+        """All of such an attribute but the nine bytes of its number."""
+        written = self._floats[name] = _field(0x4A, _attribute(name, 0.0))[:-DOUBLE]
         return written
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as WrittenSpan
 
 from app.core.steps import NANO
 from app.telemetry.genai import Span, Value
@@ -40,6 +41,16 @@ values = st.one_of(
     texts,
     st.lists(texts).map(tuple),
 )
+
+
+@given(texts, st.floats(allow_nan=False))
+def test_numbers_are_written_whole(name: str, value: float) -> None:
+    """They are not remembered, only what stands before them."""
+    writer = Writer({})
+    for each in (1.5, value):
+        written = WrittenSpan.FromString(writer._span(b"", Span("s", 1, "a" * 16, None, 0, 0, {name: each})))
+        (attribute,) = written.attributes
+        assert (attribute.key, attribute.value.double_value) == (name, each)
 
 
 @given(texts, values)
