@@ -98,7 +98,7 @@ async def test_the_typescript_client_comes_back_until_it_has_all(tmp_path: Path)
     program = tmp_path / "client.mjs"
     program.write_text(f"{erased(match[1])}\n{ask}\n")
     async with (
-        gateways(tmp_path) as services,
+        gateways(tmp_path, pace=1_000) as services,
         cutting([each.port for each in services]) as (url, let),
     ):
         node = await asyncio.create_subprocess_exec(
