@@ -3,6 +3,7 @@ becomes a flag."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -58,8 +59,8 @@ class Down(InMemoryProvider):
 @pytest.fixture
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     made = service_of(f"{__name__}:{request.param}")
-    while made.ask(EVERYBODY, NAMES).error == ErrorCode.PROVIDER_NOT_READY:
-        pass  # the SDK readies a provider in a thread of its own
+    while str(ErrorCode.PROVIDER_NOT_READY.value) in (made.ask(EVERYBODY, NAMES).error or ""):
+        time.sleep(0.01)  # the SDK readies a provider in a thread of its own
     yield made
     made.close()
 
