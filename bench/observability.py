@@ -42,7 +42,6 @@ from bench.workloads import FIGURES, WORKLOADS
 QUIET, LOGGED, TRACED = "neither", "log lines", "log lines, traces"
 GOAL_MS: Final = 0.1
 TRACE_ID: Final = "0" * 31 + "1"
-BATCH: Final = 341
 ROWS: Final = [figure for figure in FIGURES if figure.workload in ("small", "stream")]
 LOADS: Final = [each for each in WORKLOADS if each.name in ("small", "stream")]
 
@@ -160,18 +159,10 @@ def noted(model: str) -> Steps:
 
 
 def traced(seen: Record) -> Callable[[], object]:
-    """Writes the spans of this record, in batches as they are sent."""
+    """Writes the spans of this record."""
     assert seen.steps is not None
-    writer, batch = Writer({"service.name": "tierway"}), list[Finished]()
-    finished = Finished(seen, seen.steps, seen.steps.at(seen.steps.began))
-
-    def write() -> None:
-        batch.append(finished)
-        if len(batch) == BATCH:
-            writer.write(batch)
-            batch.clear()
-
-    return write
+    writer, finished = Writer({"service.name": "tierway"}), Finished(seen, seen.steps, seen.steps.at(seen.steps.began))
+    return lambda: writer.write(finished)
 
 
 def alone(repeat: int) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.dependencies import models
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -40,6 +41,16 @@ NOT_SPOKEN = {
 }
 """What clients ask for that come from somewhere else, and where they should go."""
 
+UNTOLD: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""The framework's own telemetry would send stack traces and the words of errors wherever the environment says. Ours
+knows what may leave the process."""
+
 DESCRIPTION = "OpenAI-compatible gateway that sends each request to the cheapest model that can do it."
 
 
@@ -51,6 +62,7 @@ def fastapi_app(routers: Sequence[APIRouter]) -> FastAPI:
         strict_content_type=False,
         docs_url=None,  # the framework's pages load scripts of others
         redoc_url=None,
+        telemetry=UNTOLD,
         redirect_slashes=False,  # a redirect would have no error of ours, and many clients would not follow it
     )
     app.state.routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]

@@ -7,7 +7,6 @@ to span is written once and remembered, which makes this several times as cheap 
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -18,8 +17,6 @@ from app.telemetry.tracing import Finished
 REMEMBERED: Final = 4_096
 REMEMBERED_CHARS: Final = 64
 """So many attributes are remembered, none with a longer text."""
-AT_ONCE: Final = 8
-"""Requests: less than half a millisecond."""
 INT64: Final = (1 << 64) - 1
 ERROR: Final = b"\x18\x02"
 """A status's code."""
@@ -39,15 +36,15 @@ class Writer:
         self._named: dict[tuple[str, int], bytes] = {}
         self._floats: dict[str, bytes] = {}
 
-    def write(self, taken: Iterable[Finished]) -> bytes:
-        """An `ExportTraceServiceRequest`."""
-        written = [self._scope]
-        for number, (record, steps, settled) in enumerate(taken, 1):
-            trace_id = _field(0x0A, bytes.fromhex(steps.trace_id))
-            written += [_field(0x12, self._span(trace_id, each)) for each in spans_of(record, steps, settled)]
-            if number % AT_ONCE == 0:
-                time.sleep(0)  # lets the event loop go first
-        return _field(0x0A, self._resource + _field(0x12, b"".join(written)))
+    def write(self, finished: Finished) -> bytes:
+        """All spans of one request."""
+        record, steps, settled = finished
+        trace_id = _field(0x0A, bytes.fromhex(steps.trace_id))
+        return b"".join([_field(0x12, self._span(trace_id, each)) for each in spans_of(record, steps, settled)])
+
+    def message(self, written: Iterable[bytes]) -> bytes:
+        """An `ExportTraceServiceRequest` of the spans of these requests."""
+        return _field(0x0A, self._resource + _field(0x12, b"".join((self._scope, *written))))
 
     def _span(self, trace_id: bytes, span: Span) -> bytes:
         ids = trace_id + b"\x12\x08" + bytes.fromhex(span.span_id)

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from fastapi import APIRouter, HTTPException
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app import __version__
 from app.api.app import fastapi_app, forget_endpoints
@@ -138,3 +141,20 @@ async def test_an_app_that_is_gone_holds_nothing() -> None:
     forget_endpoints()
     gc.collect()
     assert gone() is None
+
+
+async def test_the_framework_tells_nobody_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own spans hold stack traces and what errors say, and it makes them wherever a provider of spans is about."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    router = APIRouter()
+
+    @router.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("the password is x")
+
+    async with site(router) as http:
+        assert (await http.get("/broken")).status_code == 500
+    assert exporter.get_finished_spans() == ()

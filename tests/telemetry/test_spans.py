@@ -18,7 +18,8 @@ from tests.telemetry.test_genai import CALLER, TRACE, spans, told
 
 def test_a_collector_reads_what_was_meant() -> None:
     record, steps = told()
-    written = Writer({"service.name": "tierway", "process.pid": 7}).write([Finished(record, steps, 2_000 * NANO)] * 20)
+    writer = Writer({"service.name": "tierway", "process.pid": 7})
+    written = writer.message([writer.write(Finished(record, steps, 2_000 * NANO))] * 20)
     collector = Collector()
     collector.take(written)
     assert collector.resources == [{"service.name": "tierway", "process.pid": 7}]
