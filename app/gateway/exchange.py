@@ -259,7 +259,7 @@ class Exchange:
         if not isinstance(request, Request) or planned is None:
             return record
         noticed = None if self.noticing is None or self.first_content is None else self.noticing.noticed()
-        ask = ask_of(request, self.caller.key_id, planned.read.text, planned.read.vector)
+        ask = ask_of(request, self.caller.key_id, planned.read.text, planned.read.sketch)
         return replace(record, noticed=noticed, ask=ask)
 
     def _cost(self) -> int | None:

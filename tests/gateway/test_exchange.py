@@ -334,7 +334,7 @@ def test_who_asked_what_is_remembered_without_its_words() -> None:
     mine, yours = answered("4", caller=Caller(key_id="a")).ask, answered("4", caller=Caller(key_id="b")).ask
     assert mine is not None and yours is not None
     assert (mine.same, mine.place == yours.place) == (yours.same, False)
-    stripped = answered("4", Read(text="2+2?", vector=[1.0, 0.0])).ask
+    stripped = answered("4", Read(text="2+2?", sketch=b"\x7f\x00")).ask
     assert stripped is not None
     assert stripped.same != mine.same and stripped.vector and not mine.vector
 
