@@ -70,9 +70,9 @@ class Inbound:
         self.answered = True
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, data: bytes, *, more: bool = False) -> None:
-        """Sends (the last) bytes of the body; returns once the socket has taken them."""
-        await self.send({"type": "http.response.body", "body": data, "more_body": more})
+    def write(self, data: bytes, *, more: bool = False) -> Awaitable[None]:
+        """Sends (the last) bytes of the body; done once the socket has taken them."""
+        return self.send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def gone(self) -> None:
         """Returns when the client has left. To be awaited after the body was read."""
