@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import re
 import sys
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.core.entropy import random_bytes
 from app.core.errors import ClientGone, InvalidValue, RequestTimeout, RequestTooLarge
 from app.core.secret import holds_key
 
@@ -157,4 +157,4 @@ def _request_id(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and SAFE_ID.fullmatch(text := given.decode("latin-1")) and not holds_key(text):
         return text
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{random_bytes(16).hex()}"

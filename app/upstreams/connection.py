@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         self.headers: dict[str, str] = {}
         self.idle_since: float | None = None
         self.rested_at: float | None = None
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -169,7 +170,7 @@ class Connection(asyncio.Protocol):
             raise self._error
         if self._closed:
             raise Broken("The connection to the upstream broke.")
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         return self._waiter
 
     def _wake(self) -> None:
