@@ -11,6 +11,7 @@ from typing import Any, Final
 from app.access.keys import Keys
 from app.api.front import InFlight
 from app.api.inbound import Receive, Scope, Send
+from app.api.shedding import FULL, Fields
 from app.api.stopping import LAST_WORDS_SECONDS, Stopping
 from app.assembly import Assembled, Ground, Ready, StartupError, assembled, log_error, secret_of
 from app.config.load import load
@@ -103,7 +104,12 @@ class Application:
         await stack.enter_async_context(broadcast.running())
         self._tasks.spawn(reloading.run(), "configuration file")
         self._reloading = reloading
+        state[FULL] = self._turned_away
         self._announce(ready)
+
+    def _turned_away(self, target: bytes, headers: Fields) -> bytes | None:
+        living = None if self._gateways is None else self._gateways.current
+        return None if living is None else living.value.front.turned_away(target, headers)
 
 
 @contextlib.asynccontextmanager

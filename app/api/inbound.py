@@ -49,7 +49,7 @@ class Inbound:
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Inbound:
         headers = dict(scope["headers"])
-        return cls(scope, receive, send, headers, _request_id(headers), asyncio.get_running_loop().time())
+        return cls(scope, receive, send, headers, request_id_of(headers), asyncio.get_running_loop().time())
 
     def header(self, name: bytes) -> str | None:
         """As UTF-8, which clients send today; else as HTTP's old Latin-1, in which nothing is wrong."""
@@ -152,7 +152,7 @@ def _declared(headers: Mapping[bytes, bytes]) -> int:
     return int(value) if len(value) <= LENGTH_DIGITS_MAX else sys.maxsize
 
 
-def _request_id(headers: Mapping[bytes, bytes]) -> str:
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     """The caller's own id where it can safely be repeated in headers and logs, else a new one."""
     given = headers.get(b"x-request-id")
     if given is not None and SAFE_ID.fullmatch(text := given.decode("latin-1")) and not holds_key(text):
