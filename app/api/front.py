@@ -13,14 +13,12 @@ from typing import Final
 
 from app.api.errors import WriteError, send_error, shown
 from app.api.inbound import Inbound, Receive, Scope, Send
-from app.api.shedding import Fields, refusal
+from app.api.shedding import TOO_MUCH, Fields, refusal
 from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Shed, ShuttingDown
 from app.core.tasks import ErrorHandler
 
 FEW: Final = 0.05
 """This share of the limit is served in any case: so few requests are not what is too much."""
-
-TOO_MUCH: Final = "The gateway has as many requests in flight as it takes."
 
 Endpoint = Callable[[Inbound], Awaitable[None]]
 Refused = Callable[[str, str, GatewayError, float], None]
@@ -85,7 +83,7 @@ class Front:
         if path is None or self.stopping() or (cause := self._too_much(self._in_flight.count + 1)) is None:
             return None
         self._shed(cause)
-        return refusal(Shed(TOO_MUCH, cause=cause), path.write_error, headers)
+        return refusal(cause, path.write_error, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._paths.get(scope["path"]) if scope["type"] == "http" else None

@@ -126,15 +126,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._offered = True
             return
-        self._stop_timer()
         self._in_head = False
+        if self._turned_away():
+            return
+        self._stop_timer()
         extensions: dict[Any, Any] = {ABORT: self.transport.abort, WAITING: self._backpressure.waiting}
         self.scope["extensions"] = extensions
-        if not self._turned_away():
-            super().on_headers_complete()
+        super().on_headers_complete()
 
     def _turned_away(self) -> bool:
-        """Answers at once what there is no room for. Its body is dropped as it comes."""
+        """Answers at once what there is no room for. Its body is dropped as it comes, while the head's time runs on."""
         if self._answering or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         reply = self._full(self.url, self.headers)
@@ -142,7 +143,6 @@ class GuardedProtocol(HttpToolsProtocol):
             return False
         self._dropping = True
         self.transport.write(reply)
-        self._start_timer()
         return True
 
     def on_body(self, body: bytes) -> None:

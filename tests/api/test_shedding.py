@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.shedding import has_room, refusal
-from app.core.errors import Shed
 from app.wire.objects import write_error
 
 
@@ -37,7 +36,7 @@ class Read:
 def test_whatever_a_client_calls_itself_the_refusal_is_whole(request_id: bytes | None) -> None:
     """An id of line breaks must not become a header of its own."""
     headers = [] if request_id is None else [(b"x-request-id", request_id)]
-    reply = Read(refusal(Shed("full", cause="memory"), write_error, headers))
+    reply = Read(refusal("memory", write_error, headers))
     assert reply.whole and reply.status == 503
     assert reply.headers.keys() == {"content-type", "content-length", "x-request-id", "retry-after"}
     assert orjson.loads(reply.body)["error"]["code"] == "overloaded"
