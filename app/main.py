@@ -11,6 +11,7 @@ from typing import Any, Final
 from app.access.keys import Keys
 from app.api.front import InFlight
 from app.api.inbound import Receive, Scope, Send
+from app.api.shedding import FULL, Fields
 from app.api.stopping import LAST_WORDS_SECONDS, Stopping
 from app.assembly import Assembled, Ground, Ready, StartupError, assembled, log_error, secret_of
 from app.config.load import load
@@ -107,6 +108,7 @@ class Application:
         await stack.enter_async_context(broadcast.running())
         self._tasks.spawn(reloading.run(), "configuration file")
         self._reloading = reloading
+        state[FULL] = self._turned_away
         self._announce(ready)
 
     async def _ask_flags(self, ground: Ground, provider: str, stack: contextlib.AsyncExitStack) -> None:
@@ -120,6 +122,10 @@ class Application:
         ground.meet = service.meet
         stack.push_async_callback(self._tasks.cancel)
         self._tasks.spawn(service.run(), "flag service")
+
+    def _turned_away(self, target: bytes, headers: Fields) -> bytes | None:
+        living = None if self._gateways is None else self._gateways.current
+        return None if living is None else living.value.front.turned_away(target, headers)
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Final
 from app.api.errors import send_error
 from app.api.front import AsgiApp, InFlight
 from app.api.inbound import Inbound, Message, Receive, Scope, Send, once_more
+from app.api.shedding import TOO_MUCH
 from app.core.errors import Shed
 from app.wire.objects import write_error
 
@@ -42,7 +43,7 @@ class Bounded:
         try:
             if self._in_flight.count > self._limit and not scope["path"].startswith(OPERATORS):
                 self._shed("in_flight")
-                error = Shed("The gateway has as many requests in flight as it takes.", cause="in_flight")
+                error = Shed(TOO_MUCH, cause="in_flight")
                 await send_error(inbound, error, write_error)
             else:
                 await self._app(scope, _whole(inbound), send)

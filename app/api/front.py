@@ -13,6 +13,7 @@ from typing import Final
 
 from app.api.errors import WriteError, send_error, shown
 from app.api.inbound import Inbound, Receive, Scope, Send
+from app.api.shedding import TOO_MUCH, Fields, refusal
 from app.core.errors import ClientGone, GatewayError, MethodNotAllowed, Shed, ShuttingDown
 from app.core.steps import Steps
 from app.core.tasks import ErrorHandler
@@ -79,6 +80,15 @@ class Front:
         self.stopping: Callable[[], bool] = lambda: False
         self.begin: Begin | None = None
 
+    def turned_away(self, target: bytes, headers: Fields) -> bytes | None:
+        """The reply to a POST for which there is no room; None where there is, or where the application itself must
+        say so. For a server that answers before a request costs anything."""
+        path = self._paths.get(target.partition(b"?")[0].decode("latin-1"))
+        if path is None or self.stopping() or (cause := self._too_much(self._in_flight.count + 1)) is None:
+            return None
+        self._shed(cause)
+        return refusal(cause, path.write_error, headers)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._paths.get(scope["path"]) if scope["type"] == "http" else None
         if path is None:
@@ -99,9 +109,9 @@ class Front:
                 raise MethodNotAllowed(f"{inbound.scope['path']} takes POST requests.")
             if self.stopping():
                 raise ShuttingDown("The gateway is shutting down.", retry_after=1)
-            if (cause := self._too_much()) is not None:
+            if (cause := self._too_much(self._in_flight.count)) is not None:
                 self._shed(cause)
-                raise Shed("The gateway has as many requests in flight as it takes.", cause=cause)
+                raise Shed(TOO_MUCH, cause=cause)
             await path.endpoint(inbound)
         except ClientGone:
             pass
@@ -115,8 +125,7 @@ class Front:
             if not inbound.answered:
                 await send_error(inbound, seen, path.write_error)
 
-    def _too_much(self) -> str | None:
-        count = self._in_flight.count
+    def _too_much(self, count: int) -> str | None:
         if count > self._limit:
             return "in_flight"
         return self._pressure() if count > self._limit * FEW else None

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.api.backpressure import CLIENTS, USUAL, Backpressure
 from app.api.inbound import ABORT, WAITING
+from app.api.shedding import FULL, Full, has_room
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
 
@@ -42,8 +43,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fresh_head = False  # it began in the data at hand, nobody knows where
         self._offered = False
         self._refused = False
+        self._dropping = False
         self._running: RequestResponseCycle | None = None
         self._backpressure: Backpressure
+        self._full: Full = self.app_state.get(FULL, has_room)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -123,14 +126,35 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._offered = True
             return
-        self._stop_timer()
         self._in_head = False
+        if self._turned_away():
+            return
+        self._stop_timer()
         extensions: dict[Any, Any] = {ABORT: self.transport.abort, WAITING: self._backpressure.waiting}
         self.scope["extensions"] = extensions
         super().on_headers_complete()
 
+    def _turned_away(self) -> bool:
+        """Answers at once what there is no room for. Its body is dropped as it comes, while the head's time runs on."""
+        if self._answering or self.expect_100_continue or self.parser.get_method() != b"POST":
+            return False
+        reply = self._full(self.url, self.headers)
+        if reply is None:
+            return False
+        self._dropping = True
+        self.transport.write(reply)
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        if not self._dropping:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
-        if not self._offered:
+        if self._dropping:
+            self._dropping = False
+            if not self.parser.should_keep_alive():
+                self.transport.close()
+        elif not self._offered:
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

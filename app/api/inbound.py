@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import re
 import sys
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.core.entropy import random_bytes
 from app.core.errors import ClientGone, InvalidValue, RequestTimeout, RequestTooLarge
 from app.core.secret import holds_key
 from app.core.steps import Steps
@@ -53,7 +53,7 @@ class Inbound:
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Inbound:
         headers = dict(scope["headers"])
-        return cls(scope, receive, send, headers, _request_id(headers), asyncio.get_running_loop().time())
+        return cls(scope, receive, send, headers, request_id_of(headers), asyncio.get_running_loop().time())
 
     def header(self, name: bytes) -> str | None:
         """As UTF-8, which clients send today; else as HTTP's old Latin-1, in which nothing is wrong."""
@@ -74,9 +74,9 @@ class Inbound:
         self.answered = True
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def write(self, data: bytes, *, more: bool = False) -> None:
-        """Sends (the last) bytes of the body; returns once the socket has taken them."""
-        await self.send({"type": "http.response.body", "body": data, "more_body": more})
+    def write(self, data: bytes, *, more: bool = False) -> Awaitable[None]:
+        """Sends (the last) bytes of the body; done once the socket has taken them."""
+        return self.send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def gone(self) -> None:
         """Returns when the client has left. To be awaited after the body was read."""
@@ -156,9 +156,9 @@ def _declared(headers: Mapping[bytes, bytes]) -> int:
     return int(value) if len(value) <= LENGTH_DIGITS_MAX else sys.maxsize
 
 
-def _request_id(headers: Mapping[bytes, bytes]) -> str:
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     """The caller's own id where it can safely be repeated in headers and logs, else a new one."""
     given = headers.get(b"x-request-id")
     if given is not None and SAFE_ID.fullmatch(text := given.decode("latin-1")) and not holds_key(text):
         return text
-    return f"req_{uuid.uuid4().hex}"
+    return f"req_{random_bytes(16).hex()}"

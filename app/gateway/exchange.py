@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.core.caller import Caller
 from app.core.card import Card
@@ -11,6 +11,7 @@ from app.core.clock import Clock
 from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
 from app.core.events import Event, Finish, Start, Usage, is_content
 from app.core.money import Tokens
+from app.core.outcome import Ask, Noticed
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
 from app.core.request import EmbeddingRequest, Request
@@ -24,6 +25,16 @@ from app.learning.asks import ask_of
 DEADLINE_SECONDS: Final = 600.0
 
 
+class Learnt(NamedTuple):
+    """What a look back finds out about a request and its answer."""
+
+    noticed: Noticed | None = None
+    ask: Ask | None = None
+
+
+NOTHING: Final = Learnt()
+
+
 class Exchange:
     """Collects what happens. Times are seconds of the clock handed in."""
 
@@ -34,6 +45,7 @@ class Exchange:
         self.clock = clock
         self.started = clock.monotonic()
         self.started_at = clock.now()
+        self.ended: float | None = None
         self.deadline = request.terms.deadline or self.started + DEADLINE_SECONDS
         self.conversation: Conversation | None = None
         self.planned: Planned | None = None
@@ -206,10 +218,16 @@ class Exchange:
         nothing = self.usage is None and self.continuation is None
         return None if nothing else self.summed(self.usage or Usage(Tokens()))
 
-    def record(self) -> Record:
+    def ends(self, error: GatewayError | None) -> None:
+        """The caller has all he will get. `error` is what ended it early."""
+        self.ended = self.clock.monotonic()
+        if error is not None:
+            self.error = error
+
+    def record(self, learnt: Learnt = NOTHING) -> Record:
         terms, plan, usage = self.request.terms, self.plan, self.used
         card = self.candidate.card if self.candidate is not None else None
-        seconds = self.clock.monotonic() - self.started
+        seconds = (self.clock.monotonic() if self.ended is None else self.ended) - self.started
         return Record(
             request_id=terms.request_id,
             parent_id=terms.parent_id,
@@ -252,16 +270,17 @@ class Exchange:
             needs=self.request.needs,
             flags={} if self.planned is None else dict(self.planned.flags),
             config_version=None if self.planned is None else self.planned.version or None,
+            noticed=learnt.noticed,
+            ask=learnt.ask,
         )
 
-    def looked_back(self, record: Record) -> Record:
-        """The record with what can be learnt from it. This costs more than the rest, and nobody should wait for it."""
+    def looked_back(self) -> Learnt:
+        """What can be learnt from it. This costs more than the rest, and nobody should wait for it."""
         request, planned = self.request, self.planned
         if not isinstance(request, Request) or planned is None:
-            return record
+            return NOTHING
         noticed = None if self.noticing is None or self.first_content is None else self.noticing.noticed()
-        ask = ask_of(request, self.caller.key_id, planned.read.text, planned.read.vector)
-        return replace(record, noticed=noticed, ask=ask)
+        return Learnt(noticed, ask_of(request, self.caller.key_id, planned.read.text, planned.read.sketch))
 
     def _cost(self) -> int | None:
         """Of all attempts; None where nobody knows what the answer cost."""

@@ -44,7 +44,7 @@ ELIDED: Final = re.compile(r"^\s*(?:>>>|\.\.\.|[$%!]|In \[)|//|<[a-z_ ]+>", re.M
 class Noticing:
     """One answer's. Of several choices the first is looked at. `see` is for the hot path, `noticed` for afterwards."""
 
-    __slots__ = ("_calls", "_calls_chars", "_flagged", "_kept", "_pieces", "_request", "_size", "_text_chars")
+    __slots__ = ("_calls", "_calls_chars", "_cut", "_flagged", "_kept", "_pieces", "_request", "_size")
 
     def __init__(self, request: Request | EmbeddingRequest) -> None:
         self._request = request
@@ -52,7 +52,7 @@ class Noticing:
         self._kept = WHOLE_CHARS if demanded else TAIL_CHARS
         self._pieces: list[str] = []
         self._size = 0  # of the pieces
-        self._text_chars = 0
+        self._cut = False  # there was more
         self._flagged = False
         self._calls: dict[int, tuple[str, bool, list[str]]] = {}
         self._calls_chars = 0
@@ -60,19 +60,17 @@ class Noticing:
     def see(self, event: Event) -> None:
         if type(event) is Text:  # cheaper than isinstance, and nobody derives from events
             if not event.choice:
-                self._see_text(event)
+                self._flagged = self._flagged or event.refusal
+                self._pieces.append(event.text)
+                self._size += len(event.text)
+                if self._size > 4 * self._kept:
+                    self._shorten()
         elif type(event) is ToolCall and not event.choice:
             self._see_call(event)
 
-    def _see_text(self, event: Text) -> None:
-        self._flagged = self._flagged or event.refusal
-        self._pieces.append(event.text)
-        length = len(event.text)
-        self._text_chars += length
-        self._size += length
-        if self._size > 4 * self._kept:
-            self._pieces = ["".join(self._pieces)[-self._kept :]]
-            self._size = self._kept
+    def _shorten(self) -> None:
+        self._pieces = ["".join(self._pieces)[-self._kept :]]
+        self._size, self._cut = self._kept, True
 
     def _see_call(self, event: ToolCall) -> None:
         self._calls_chars += len(event.arguments)
@@ -91,7 +89,7 @@ class Noticing:
             return None
         text = "".join(self._pieces)[-self._kept :]
         tail = text[-TAIL_CHARS:]
-        whole = self._text_chars <= self._kept
+        whole = not self._cut and self._size <= self._kept
         called = bool(self._calls) or self._calls_chars > 0
         return Noticed(
             refused=self._flagged or (whole and not called and is_refusal(text)),

@@ -1,37 +1,49 @@
-"""Reads a request before it is planned: the ask without what harnesses add, its vector, and the classifier's verdict.
+"""Reads a request before it is planned: the ask without what harnesses add, its sketch, and the classifier's verdict.
 
 An optional stage: whatever fails here is counted, and the request goes on without a verdict. The ask is capped, so that
-this takes a fraction of a millisecond and needs no thread of its own.
+this takes a fraction of a millisecond and needs no thread of its own. Every turn of a tool loop carries the same ask,
+and so do retries: what its words say is remembered for a while, under a digest and without the words.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
 from app.core.request import Request
 from app.core.tasks import ErrorHandler
 from app.core.verdict import Verdict
-from app.routing.features import Asked, asked
+from app.learning.asks import packed
+from app.routing.classifier import Understood
+from app.routing.features import Asked, Facts, asked
+
+KNOWN_MAX: Final = 512
+"""Asks whose words are understood already; some two kilobytes each."""
 
 
 class Judge(Protocol):
-    def judge(self, asked: Asked, vector: Any = None) -> Verdict: ...
+    def understand(self, text: str, vector: Any = None) -> Understood: ...
+
+    def verdict(self, understood: Understood, facts: Facts) -> Verdict: ...
 
 
 class Read(NamedTuple):
-    """`text` is the ask as it was classified, `vector` its embedding; all None where nothing could be read."""
+    """`text` is the ask as it was classified, `sketch` its embedding in a few bytes; empty where nothing could be
+    read."""
 
     verdict: Verdict | None = None
     text: str | None = None
-    vector: Any = None
+    sketch: bytes = b""
 
 
 UNREAD = Read()
 Embed = Callable[[str], "np.ndarray[Any, Any]"]
+Known = tuple[Understood, bytes]
 
 
 class Reading:
@@ -44,6 +56,7 @@ class Reading:
         self._embed = embed
         self._observe = observe
         self._on_error = on_error
+        self._known: OrderedDict[bytes, Known] = OrderedDict()
 
     def __call__(self, request: Request) -> Read:
         if self._judge is None:
@@ -51,10 +64,22 @@ class Reading:
         started = time.perf_counter()
         try:
             ask = asked(request)
-            vector = None if self._embed is None else self._embed(ask.gist)
-            return Read(self._judge.judge(ask, vector), ask.text, vector)
+            understood, sketch = self._understood(ask, self._judge)
+            return Read(self._judge.verdict(understood, ask.facts), ask.text, sketch)
         except Exception as error:  # noqa: BLE001 - an optional stage: the request goes on in the file's order
             self._on_error("classifier", error)
             return UNREAD
         finally:
             self._observe(time.perf_counter() - started)
+
+    def _understood(self, ask: Asked, judge: Judge) -> Known:
+        key = hashlib.blake2b(ask.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        known = self._known.get(key)
+        if known is not None:
+            self._known.move_to_end(key)
+            return known
+        vector = None if self._embed is None else self._embed(ask.gist)
+        known = self._known[key] = judge.understand(ask.text, vector), packed(vector)
+        if len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        return known

@@ -27,7 +27,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
             exchange.noticing.see(event)
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
-                exchange.out_bytes += size(piece)
+                exchange.out_bytes += len(piece) if piece.isascii() else size(piece)
                 exchange.out_pieces += bool(piece)
                 exchange.read_at = exchange.clock.monotonic()
                 if account.outgrown(exchange.out_pieces, exchange.out_bytes) and not await extend(account):
@@ -55,4 +55,4 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
 
 def size(text: str) -> int:
     """Bytes of UTF-8; a lone surrogate counts as what it would be."""
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+    return len(text.encode(errors="surrogatepass"))

@@ -14,7 +14,7 @@ from app.core.errors import ClientGone, GatewayError, InternalError
 from app.core.record import Record
 from app.core.tasks import ErrorHandler, TaskOwner
 from app.gateway.account import Account
-from app.gateway.exchange import Exchange
+from app.gateway.exchange import NOTHING, Exchange
 
 Reader = Callable[[Record], None]
 Leave = Callable[[Account, int], Coroutine[Any, Any, None]]
@@ -38,23 +38,26 @@ class Settlement:
     def close(self, exchange: Exchange, error: BaseException | None) -> None:
         """Ends the exchange. `error` is what ended it early: an error of ours, or a caller that left (a cancelled or
         closed generator)."""
-        if error is not None:
-            exchange.error = _as_error(error)
+        exchange.ends(None if error is None else _as_error(error))
         if exchange.account.is_open:
             used = exchange.used
             tokens = 0 if used is None else used.tokens.total
             self._tasks.spawn(self._leave(exchange.account, tokens), f"pay {exchange.request.id}")
-        self.tell(exchange.record(), exchange)
+        self._tasks.spawn(self._settle(exchange), f"settle {exchange.request.id}")
 
-    def tell(self, record: Record, exchange: Exchange | None = None) -> None:
-        """Gives the record to every reader, in a task of its own."""
-        self._tasks.spawn(self._settle(record, exchange), f"settle {record.request_id}")
+    def tell(self, record: Record) -> None:
+        """Gives the record of what never was an exchange to every reader, in a task of its own."""
+        self._tasks.spawn(self._read(record), f"settle {record.request_id}")
 
-    async def _settle(self, record: Record, exchange: Exchange | None) -> None:
+    async def _settle(self, exchange: Exchange) -> None:
+        learnt = NOTHING
         try:
-            record = record if exchange is None else exchange.looked_back(record)
+            learnt = exchange.looked_back()
         except Exception as error:  # noqa: BLE001 - what is learnt is not worth a record
-            self._on_error(f"settle {record.request_id}", error)
+            self._on_error(f"settle {exchange.request.id}", error)
+        await self._read(exchange.record(learnt))
+
+    async def _read(self, record: Record) -> None:
         for reader in self._readers:
             try:
                 reader(record)

@@ -82,7 +82,7 @@ class Spending:
         self.admission = Admission(
             self.ledger,
             self.budgets,
-            Calibration() if policy.estimate == "calibrated" else None,
+            Calibration(metrics.calibrated) if policy.estimate == "calibrated" else None,
             clock,
             self._guarded,
             self._denied,

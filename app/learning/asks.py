@@ -54,11 +54,9 @@ class _Entry(BaseModel):
     v: Base64Bytes = b""
 
 
-def ask_of(
-    request: Request, key_id: str | None, text: str | None = None, vector: Sequence[float] | None = None
-) -> Ask | None:
+def ask_of(request: Request, key_id: str | None, text: str | None = None, vector: bytes = b"") -> Ask | None:
     """The last ask of a conversation; None without any. `text` is the ask as it is classified, without what harnesses
-    add; `vector` its embedding."""
+    add; `vector` its embedding, `packed`."""
     asked = [index for index, message in enumerate(request.messages) if message.role == "user" and message.text]
     if not asked:
         return None
@@ -70,7 +68,7 @@ def ask_of(
         before=None if before is None else places[before],
         same=_digest(words.strip()),
         numbers=_digest(" ".join(NUMBER.findall(words[: 8 * EDGE_CHARS]))),
-        vector=packed(vector),
+        vector=vector,
         objects=before is not None and OBJECTS.match(words) is not None,
         carried=last != len(request.messages) - 1,
     )
@@ -103,7 +101,7 @@ def _alike(ask: Ask, earlier: Ask, *, opening: bool) -> str | None:
     return "rephrased" if likeness(ask.vector, earlier.vector) >= ALIKE else None
 
 
-def packed(vector: Sequence[float] | None) -> bytes:
+def packed(vector: Sequence[float] | NDArray[Any] | None) -> bytes:
     """The first dimensions of a vector, scaled to length 1, in a byte each."""
     if vector is None:
         return b""

@@ -6,12 +6,12 @@ it. What the fields say to a person is `explained`'s affair, where they are kept
 
 from __future__ import annotations
 
+import math
 import struct
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,6 +27,7 @@ REASON_CHARS: Final = 120
 FLAGS_MAX: Final = 40
 ATTEMPTS_MAX: Final = 10
 FEATURES_MAX: Final = 512
+HALF_MOST: Final = 65_520.0  # what is below is rounded to a half-precision float
 
 
 @dataclass(slots=True)
@@ -251,8 +252,13 @@ def read_row(data: bytes) -> Remembered | None:
 
 
 def pack_features(features: tuple[float, ...]) -> str:
-    with np.errstate(over="ignore"):  # beyond 65,504 it is infinity
-        return b64encode(np.array(features[:FEATURES_MAX], dtype="<f2").tobytes()).decode()
+    """Half-precision floats in base64; what is beyond their range is infinite."""
+    kept = features[:FEATURES_MAX]
+    try:
+        return b64encode(struct.pack(f"<{len(kept)}e", *kept)).decode()
+    except OverflowError:
+        most = [math.copysign(math.inf, each) if abs(each) >= HALF_MOST else each for each in kept]
+        return b64encode(struct.pack(f"<{len(kept)}e", *most)).decode()
 
 
 def unpack_features(packed: str) -> tuple[float, ...]:

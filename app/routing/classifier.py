@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,17 @@ class Calibration:
     familiar: float
 
 
+class Understood(NamedTuple):
+    """What the words of an ask say: raw values, how familiar the words are, the likeliest of `TASKS` and its share."""
+
+    level: float
+    gain: float
+    familiarity: float
+    task: int
+    task_share: float
+    heads: tuple[float, ...]
+
+
 class Classifier:
     """The model out of a weights file. Immutable, and so safe to share among threads."""
 
@@ -88,30 +99,38 @@ class Classifier:
 
     def judge(self, asked: Asked, vector: Vector | None = None) -> Verdict:
         """The verdict on what `features` found; `vector` is the embedded gist, None when there is none to be had."""
-        return self.classify(asked.text, asked.facts, vector)
+        return self.verdict(self.understand(asked.text, vector), asked.facts)
 
     def classify(self, text: str, facts: Facts, vector: Vector | None = None) -> Verdict:
         """The verdict on a text that was cleaned and cut by `features`."""
+        return self.verdict(self.understand(text, vector), facts)
+
+    def understand(self, text: str, vector: Vector | None = None) -> Understood:
+        """What the words alone say: nearly all of the work, and the same for every turn that carries the same ask."""
         data = text.encode("utf-8", "replace")
         words = words_of(data)
         heads, familiarity = self._heads(words, vector)
         numbers = np.concatenate((measures(data, words), heads[: len(TEXT_HEADS)]), dtype=np.float32)
         level, gain = self._forest.values(numbers[None])[0].tolist()
+        shares = _shares(heads[len(TEXT_HEADS) :] * self._calibration.task_scale)
+        best = int(shares.argmax())
+        return Understood(level, gain, familiarity, best, float(shares[best]), tuple(heads.tolist()))
+
+    def verdict(self, understood: Understood, facts: Facts) -> Verdict:
+        """The words, and what is known of the request around them."""
+        level, gain, familiarity = understood[:3]
         odds = self._calibration.slope * level + self._calibration.offset
         certain = _logistic(abs(odds)) * familiarity
         abstained = certain < SURE
         lift = _lift(facts)
-        score = _logistic((0.0 if abstained else odds) + lift)
-        shares = _shares(heads[len(TEXT_HEADS) :] * self._calibration.task_scale)
-        best = int(shares.argmax())
         return Verdict(
-            score=score,
+            score=_logistic((0.0 if abstained else odds) + lift),
             gain=_logistic(self._gain_odds(level, gain) + lift),
             confidence=certain,
-            task_type=TASKS[best],
-            task_confidence=float(shares[best]),
+            task_type=TASKS[understood.task],
+            task_confidence=understood.task_share,
             abstained=abstained,
-            features=(level, gain, familiarity, *heads.tolist(), *facts.numbers()),
+            features=(level, gain, familiarity, *understood.heads, *facts.numbers()),
             version=self.version,
         )
 

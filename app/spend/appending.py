@@ -17,7 +17,7 @@ from app.core.tasks import TaskOwner
 
 T = TypeVar("T")
 
-LINGER_SECONDS: Final = 0.003
+LINGER_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 1.0
 PATIENCE_SECONDS: Final = 2.0
 MOST_KEPT: Final = 100_000

@@ -4,7 +4,7 @@ Opt-in, for who prefers smaller holds to certainty. A prompt's bound is lowered 
 their strict bounds earlier prompts of that model and size came to. Of n earlier shares and the next one each is as
 likely to be the largest, so the ceil(q (n + 1))-th of them bounds the next with probability q, whatever their
 distribution, as long as tomorrow's prompts resemble today's. Until there are enough the strict bound stands. How often
-the promise was really broken is counted: `overshoot`.
+the promise was really broken is told, prompt by prompt.
 
 State is bounded and one process's own: counts in classes of shares, halved from time to time, so that the old fades.
 """
@@ -12,9 +12,10 @@ State is bounded and one process's own: counts in classes of shares, halved from
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final
 
 QUANTILE: Final = 0.999
 MARGIN: Final = 1.05
@@ -26,17 +27,6 @@ CLASSES: Final = 128
 CLASSES_PER_HALVING: Final = 16  # each class is 4.4 % wide
 REMEMBERED: Final = 50_000
 REFRESH_EVERY: Final = 32
-
-
-class Overshoot(NamedTuple):
-    """Of so many prompts whose bound was lowered, so many came to more than it."""
-
-    lowered: int
-    over: int
-
-    @property
-    def rate(self) -> float:
-        return self.over / self.lowered if self.lowered else 0.0
 
 
 @dataclass(slots=True)
@@ -71,15 +61,16 @@ class _Shares:
 @dataclass(slots=True)
 class _Model:
     shares: tuple[_Shares, ...] = field(default_factory=lambda: tuple(_Shares() for _ in range(len(SIZES) + 1)))
-    lowered: int = 0
-    over: int = 0
 
     def of_size(self, tokens: int) -> _Shares:
         return self.shares[sum(tokens >= size for size in SIZES)]
 
 
 class Calibration:
-    def __init__(self, quantile: float = QUANTILE) -> None:
+    """`told` hears of every prompt whose bound was lowered, once it is billed, whether it came to more than that."""
+
+    def __init__(self, told: Callable[[bool], None], quantile: float = QUANTILE) -> None:
+        self._told = told
         self._quantile = quantile
         self._models: dict[str, _Model] = {}
 
@@ -96,12 +87,5 @@ class Calibration:
                 self._models.pop(next(iter(self._models)))
             known = self._models[model] = _Model()
         if reckoned < strict:
-            known.lowered += 1
-            known.over += billed > reckoned
+            self._told(billed > reckoned)
         known.of_size(strict).add(billed / max(1, strict), self._quantile)
-
-    def overshoot(self, model: str | None = None) -> Overshoot:
-        """How often the promise was broken, for one model or all."""
-        models = self._models.values() if model is None else filter(None, [self._models.get(model)])
-        counts = [(each.lowered, each.over) for each in models]
-        return Overshoot(sum(lowered for lowered, _ in counts), sum(over for _, over in counts))

@@ -37,6 +37,8 @@ class MoneyMetrics:
         self._denied = Children(counter("budget_denied_total", "Refusals for want of money.", "scope"))
         self._alerts = Children(counter("budget_alerts_total", "Limits that reached a level.", "scope", "level"))
         self._over_reserve = counter("over_reserve_total", "Attempts that cost more than was held for them.")
+        prompts = counter("calibrated_prompts_total", "Prompts reckoned lower than their strict bound.", "result")
+        self._calibrated = {over: prompts.labels(result) for over, result in ((False, "within"), (True, "over"))}
         self._savings = counter("savings_usd_total", "What the dearest capable model would have cost more, net.")
         self._imputed = Children(
             counter("imputed_cost_usd_total", "What the time of own machines is worth, in USD.", "upstream")
@@ -68,6 +70,10 @@ class MoneyMetrics:
         """One attempt cost so much more than was held."""
         if nano > 0:
             self._over_reserve.inc()
+
+    def calibrated(self, over: bool) -> None:
+        """A prompt whose bound was lowered is billed: whether it came to more than that."""
+        self._calibrated[over].inc()
 
     def saved(self, nano: int) -> None:
         """A counter only grows: what cost more than the comparison is no saving, and taken off nowhere."""

@@ -21,6 +21,8 @@ PATIENCE_SECONDS: Final = 2.0
 PROMPT_SECONDS: Final = 0.1
 """And so long when it had too much not long ago: what comes now is no burst but more than can be done."""
 REMEMBER_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.25
+"""How often the system is asked for the memory, which costs more than all else here."""
 FULL: Final = 0.85
 """The share of the memory there is that a gateway takes at most, where nobody says how much."""
 STATM: Final = Path("/proc/self/statm")
@@ -36,6 +38,8 @@ class Pressure:
         self._lag_most = lag_most
         self._memory_most = memory_most
         self._memory = memory
+        self._full = False
+        self._look_at = -math.inf
         self._late_since: float | None = None
         self._too_late_at = -math.inf
 
@@ -43,10 +47,16 @@ class Pressure:
         """By how many seconds the event loop was late just now."""
         if self._stays_late(lag, self._clock.monotonic()):
             self.cause = LAG
-        elif self._memory_most is not None and self._memory() > self._memory_most:
+        elif self._is_full(self._clock.monotonic()):
             self.cause = MEMORY
         else:
             self.cause = None
+
+    def _is_full(self, now: float) -> bool:
+        if self._memory_most is not None and now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._full = self._memory() > self._memory_most
+        return self._full
 
     def _stays_late(self, lag: float, now: float) -> bool:
         if lag <= self._lag_most:

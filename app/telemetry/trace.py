@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from app.core.entropy import random_bytes
 from app.core.secret import holds_key
 
 _HEADER: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -31,7 +31,7 @@ class Trace:
     def header(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
-    def child(self, random: RandomBytes = os.urandom) -> Trace:
+    def child(self, random: RandomBytes = random_bytes) -> Trace:
         """The next step of the same trace, whose header goes to an upstream."""
         return replace(self, span_id=_id(8, random))
 
@@ -56,7 +56,7 @@ def read_tracestate(header: str | None, traceparent: str | None) -> str | None:
     return ",".join(members) if valid else None
 
 
-def trace_of(header: str | None, random: RandomBytes = os.urandom) -> Trace:
+def trace_of(header: str | None, random: RandomBytes = random_bytes) -> Trace:
     """Our own step in the trace that `header` names, or in a new one."""
     incoming = read_traceparent(header)
     return incoming.child(random) if incoming else Trace(_id(16, random), _id(8, random))

@@ -38,8 +38,9 @@ def nobody_counts(change: int) -> None:
 
 
 class Connection(asyncio.Protocol):
-    """`idle_since` is when the last exchange was over, in monotonic seconds; None while one runs. `held` is told of
-    bytes that wait for a reader who does not keep up, and of their leaving."""
+    """`idle_since` is when the last exchange was over, in monotonic seconds; None while one runs. `rested_at` is when
+    its reader was given something last; None while he waits. `held` is told of bytes that wait for a reader who does
+    not keep up, and of their leaving."""
 
     def __init__(self, buffers: Buffers | None = None, held: Callable[[int], None] = nobody_counts) -> None:
         self._most = (buffers or Buffers()).body
@@ -47,6 +48,8 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.idle_since: float | None = None
+        self.rested_at: float | None = None
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -78,36 +81,48 @@ class Connection(asyncio.Protocol):
         self.status, self.headers, self._unpacker = 0, {}, None
         self._head = self._whole = self._kept = self._until_closed = False
         self._bodiless_bytes = self._header_bytes = 0
-        self.idle_since = None
+        self.idle_since = self.rested_at = None
         self._turn_since = time.monotonic()
         self._transport.write(request)
 
     async def head(self) -> None:
         """Waits until `status` and `headers` are there. Raises `Broken`, `BadReply`, or what the alarm says."""
         while not self._head:
-            await self._wait()
+            await self._arrival()
+        self.rested_at = self._turn_since = time.monotonic()
 
     async def more(self) -> bytes:
         """The next bytes of the body, none at its end. Raises the same."""
-        if time.monotonic() - self._turn_since > TURN_SECONDS:
+        self.rested_at = None
+        at_once = self._body or self._unpacker is not None
+        if at_once and time.monotonic() - self._turn_since > TURN_SECONDS:
             await asyncio.sleep(0)
             self._turn_since = time.monotonic()
-        while True:
-            if self._unpacker is not None and (piece := self._unpacker.rest()):
-                return piece
-            if self._body:
-                piece = self._taken()
-                if self._unpacker is None:
-                    return piece
-                if piece := self._unpacker.feed(piece):
-                    return piece
-            elif self._whole:
-                if self._unpacker is not None:
-                    self._unpacker.end()
-                return b""
-            else:
+        while (piece := self._ready()) is None:
+            if self._paused_bytes:
                 self._resume()
-                await self._wait()
+            await self._arrival()
+            self._turn_since = time.monotonic()
+        self.rested_at = time.monotonic()
+        return piece
+
+    def _ready(self) -> bytes | None:
+        """What can be had at once, none at the end of the body; None as long as there is nothing."""
+        if self._unpacker is not None:
+            return self._unpacked(self._unpacker)
+        if self._body:
+            return self._taken()
+        return b"" if self._whole else None
+
+    def _unpacked(self, unpacker: Unpacker) -> bytes | None:
+        if piece := unpacker.rest():
+            return piece
+        while self._body:
+            if piece := unpacker.feed(self._taken()):
+                return piece
+        if self._whole:
+            unpacker.end()
+        return b"" if self._whole else None
 
     def set_exception(self, error: BaseException) -> None:
         """Wakes whoever waits, with this; nothing more is read."""
@@ -149,26 +164,19 @@ class Connection(asyncio.Protocol):
             if self._transport is not None and not self._closed:
                 self._transport.resume_reading()
 
-    async def _wait(self) -> None:
-        self._check()
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            self._turn_since = time.monotonic()
-        if not self._body and not self._whole:
-            self._check()
-
-    def _check(self) -> None:
+    def _arrival(self) -> asyncio.Future[None]:
+        """Done when anything has happened. Raises what has happened already."""
         if self._error is not None:
             raise self._error
         if self._closed:
             raise Broken("The connection to the upstream broke.")
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # --- what the event loop calls ----------------------------------------------------------------------------------
 
@@ -191,7 +199,8 @@ class Connection(asyncio.Protocol):
         if self._bodiless_bytes > HEAD_BYTES_MAX and not self._whole:
             self._fail(None)
             return
-        if not self._paused_bytes and self._waiting_bytes > self._most:
+        waiting = self._body_bytes if self._unpacker is None else self._waiting_bytes
+        if waiting > self._most and not self._paused_bytes:
             self._pause()
         self._wake()
 

@@ -59,7 +59,8 @@ async def converse(
                 room -= len(data)
                 if room < 0:  # it will be held whole, and must fit
                     raise BadReply(f"The upstream's reply is larger than {REPLY_BYTES_MAX} bytes.")
-                for event in _together(reader.feed(data)):
+                events = reader.feed(data)
+                for event in events if len(events) == 1 else _together(events):
                     if not committed:
                         committed = is_content(event)
                         reply.alarm.content(committed)

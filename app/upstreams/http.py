@@ -13,9 +13,9 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from app.core.buffers import Buffers
 from app.core.errors import BadReply, InternalError, Refused, TimedOut
@@ -90,9 +90,10 @@ class Transport(Protocol):
 class Alarm:
     """One timer for the clocks of one attempt.
 
-    `wait` says which clock runs while we wait for the upstream, `rest` that we do not wait; the upstream's clocks stand
-    still while a consumer is busy for long, the caller's deadline does not. When one runs out while we wait, the body's
-    reader wakes up with `TimedOut`. Times are real ones: an event loop's own time stands while one task keeps it busy.
+    `wait` says which clock runs while we wait for the upstream. Once the connection has given something we do not wait:
+    the upstream's clocks stand still while a consumer is busy for long, the caller's deadline does not. When one runs
+    out while we wait, the body's reader wakes up with `TimedOut`. Times are real ones: an event loop's own time stands
+    while one task keeps it busy.
     """
 
     def __init__(self, content: Connection, clocks: Clocks, started: float) -> None:
@@ -103,8 +104,7 @@ class Alarm:
         self._deadline = clocks.deadline
         self._idle = clocks.idle
         self._in_content = False
-        self._rested_at: float | None = None
-        self._limit: float | None = None
+        self._limit = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0.0
 
@@ -114,19 +114,15 @@ class Alarm:
 
     def wait(self) -> None:
         """Raises `TimedOut` when a clock has run out already: an upstream that always has data never lets it ring."""
-        now = time.monotonic()
-        if self._rested_at is not None and now - self._rested_at > OWN_WORK_SECONDS:
-            self._total_at += now - self._rested_at
-            self._first_at += now - self._rested_at
+        now, rested_at = time.monotonic(), self._content.rested_at
+        if rested_at is not None and now - rested_at > OWN_WORK_SECONDS:
+            self._total_at += now - rested_at
+            self._first_at += now - rested_at
         self._limit = min(now + self._idle if self._in_content else self._first_at, self._total_at, self._deadline)
         if now >= self._limit:
             raise self._ran_out(now)
         if self._timer is None or self._rings_at > self._limit:
             self._schedule(self._limit, now)
-
-    def rest(self) -> None:
-        self._limit = None
-        self._rested_at = time.monotonic()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -140,8 +136,8 @@ class Alarm:
 
     def _ring(self) -> None:
         self._timer = None
-        if self._limit is None:
-            return
+        if self._content.rested_at is not None:
+            return  # nobody waits; whoever does next sets it again
         now = time.monotonic()
         if now < self._limit:
             self._schedule(self._limit, now)
@@ -255,7 +251,6 @@ class HttpExchange:
             connection.send(_written(self._call, self._target))
             alarm.wait()
             await connection.head()
-            alarm.rest()
         except BaseException:  # whatever it was, nobody will read the reply
             self._leave()
             raise
@@ -294,12 +289,9 @@ class HttpReply:
     def content_type(self) -> str:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
-    async def more(self) -> bytes:
+    def more(self) -> Coroutine[Any, Any, bytes]:
         self.alarm.wait()
-        try:
-            return await self._connection.more()
-        finally:
-            self.alarm.rest()
+        return self._connection.more()
 
     async def read(self, limit: int = REPLY_BYTES_MAX) -> bytes:
         parts: list[bytes] = []

@@ -30,6 +30,14 @@ class SseDecoder:
         self._begun = False
         self._skip_lf = False
 
+    def single(self, data: bytes) -> bytes | None:
+        """The data of bytes that are one event of one line and nothing else, as they mostly come while a model writes.
+        None for any others; those are for `feed`."""
+        if not self._idle() or not (data.startswith(b"data: ") and data.endswith(b"\n\n")):
+            return None
+        self._begun, payload = True, data[6:-2]
+        return None if b"\n" in payload or b"\r" in payload or len(data) > self._limit else payload
+
     def feed(self, data: bytes) -> list[Frame]:
         """Raises `BadReply` once an event is longer than the limit."""
         if self._idle() and data.endswith(b"\n\n"):

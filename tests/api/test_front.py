@@ -135,6 +135,21 @@ async def test_fronts_that_follow_each_other_count_as_one(rig: Rig) -> None:
     assert max(rig.counts) == 3 and rig.counts[-1] == 0
 
 
+async def test_a_server_is_told_what_to_turn_away_and_counts_it(rig: Rig) -> None:
+    """What it answers itself must look as if the application had, and what is stopping says so itself."""
+    assert rig.front.turned_away(PATH.encode(), []) is None
+    rig.in_flight.count = 2
+    reply = rig.front.turned_away(PATH.encode() + b"?a=b", [(b"x-request-id", b"mine")])
+    assert reply is not None
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n") and b"\r\nx-request-id: mine\r\n" in head
+    assert b"content-length: %d" % len(body) in head and b'"overloaded"' in body
+    assert rig.shed == ["in_flight"]
+    assert rig.front.turned_away(b"/v1/models", []) is None
+    rig.front.stopping = lambda: True
+    assert rig.front.turned_away(PATH.encode(), []) is None
+
+
 async def test_under_pressure_all_but_a_few_are_refused(rig: Rig) -> None:
     """So few requests are not what is too much; without them, one leak would be the end of all service."""
     rig.cause = "memory"

@@ -17,6 +17,7 @@ import uvicorn
 from app.api.front import Front, InFlight, TokenPath
 from app.api.guard import HEADER_BYTES_MAX, HEADER_FIELDS_MAX, GuardedProtocol
 from app.api.inbound import ABORT, Inbound, Receive, Scope, Send
+from app.api.shedding import FULL
 from app.core.buffers import Buffers
 from app.wire.objects import write_error
 from tests.api.wire import soon
@@ -36,6 +37,7 @@ class Gate:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.go = asyncio.Event()
+        self.pressure: str | None = None
         self.cut = False
         self.front = Front(
             {
@@ -43,9 +45,10 @@ class Gate:
                 for path in (PATH, "/slow", "/early", "/refuse", "/abort", "/wait")
             },
             self.rest,
-            in_flight_limit=100,
+            in_flight_limit=10,
             on_error=lambda where, error: None,
             in_flight=InFlight(),
+            pressure=lambda: self.pressure,
         )
 
     async def endpoint(self, inbound: Inbound) -> None:
@@ -72,6 +75,12 @@ class Gate:
         await inbound.write(body)
 
     async def rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"][FULL] = self.front.turned_away
+            for stage in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{stage}.complete"})
+            return
         self.paths.append(scope["path"])
         await self.answer(Inbound.of(scope, receive, send), b"rest")
 
@@ -158,7 +167,7 @@ async def serving(keep_alive: int = 5) -> AsyncIterator[Server]:
         gate.front,
         http=Quick,
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         timeout_keep_alive=keep_alive,
@@ -188,7 +197,7 @@ async def running() -> AsyncIterator[Server]:
 def server(running: Server) -> Server:
     running.gate.paths.clear()
     running.gate.go.clear()
-    running.gate.cut = False
+    running.gate.cut, running.gate.pressure = False, None
     return running
 
 
@@ -198,6 +207,53 @@ async def line(server: Server) -> AsyncIterator[Line]:
     yield line
     line.close()
     server.gate.go.set()
+
+
+# --- requests for which there is no room ---
+
+
+async def test_what_there_is_no_room_for_is_turned_away_on_its_connection(server: Server, line: Line) -> None:
+    """Before its body is there and without a task; and once there is room, the same connection is served."""
+    server.gate.pressure = "memory"
+    await line.send(post(b"", PATH, "x-request-id: mine", length=100_000))
+    status, headers, answer = await line.reply()
+    assert (status, headers["x-request-id"], headers["retry-after"]) == (503, "mine", "1")
+    assert orjson.loads(answer)["error"]["code"] == "overloaded" and server.gate.paths == []
+    await line.send(b"x" * 50_000, b"x" * 50_000)
+    server.gate.pressure = None
+    await line.send(post(b"abc"))
+    assert (await line.reply())[2] == b"3"
+
+
+async def test_one_turned_away_after_the_other_on_one_connection(server: Server, line: Line) -> None:
+    server.gate.pressure = "memory"
+    await line.send(post(b"a") + post(b"b"))
+    assert [(await line.reply())[0] for _ in range(2)] == [503, 503]
+    await line.send(post(b"c", "/other"))
+    assert (await line.reply())[2] == b"rest", "what is no token path is the application's affair"
+
+
+async def test_who_is_turned_away_and_wants_no_more_is_let_go(server: Server, line: Line) -> None:
+    server.gate.pressure = "memory"
+    await line.send(post(b"abc", PATH, "connection: close"))
+    assert (await line.rest()).startswith(b"HTTP/1.1 503")
+
+
+async def test_who_is_turned_away_and_never_sends_his_body_is_let_go(server: Server, line: Line) -> None:
+    server.gate.pressure = "memory"
+    await line.send(post(b"abc", length=1_000))
+    assert (await line.rest()).startswith(b"HTTP/1.1 503")
+
+
+async def test_what_stands_behind_an_answer_is_not_turned_away_before_it(server: Server, line: Line) -> None:
+    """Replies come in the order of their requests."""
+    await line.send(post(path="/slow"))
+    await line.until(b"begun")
+    server.gate.pressure = "memory"
+    await line.send(post(b"abc"))
+    server.gate.go.set()
+    rest = await line.until(b'"overloaded"')
+    assert rest.index(b"over") < rest.index(b"503")
 
 
 # --- sound requests -------------------------------------------------------------------------------------------------

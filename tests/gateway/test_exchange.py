@@ -26,7 +26,7 @@ from app.core.money import Tokens
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
 from app.core.verdict import Verdict
-from app.gateway.exchange import DEADLINE_SECONDS, Exchange, refusal
+from app.gateway.exchange import DEADLINE_SECONDS, NOTHING, Exchange, refusal
 from app.gateway.planning import Planned
 from app.gateway.reading import UNREAD, Read
 from tests.core.nouns import card, chat, embedding, paid, terms
@@ -320,7 +320,7 @@ def answered(text: str, read: Read = UNREAD, caller: Caller = ANONYMOUS) -> Reco
     exchange.planned = Planned(exchange.plan, read)
     exchange.noticing.see(Text(text))
     exchange.first_content = exchange.started
-    return exchange.looked_back(exchange.record())
+    return exchange.record(exchange.looked_back())
 
 
 def test_what_was_seen_of_an_answer_is_learnt_from() -> None:
@@ -335,17 +335,16 @@ def test_who_asked_what_is_remembered_without_its_words() -> None:
     mine, yours = answered("4", caller=Caller(key_id="a")).ask, answered("4", caller=Caller(key_id="b")).ask
     assert mine is not None and yours is not None
     assert (mine.same, mine.place == yours.place) == (yours.same, False)
-    stripped = answered("4", Read(text="2+2?", vector=[1.0, 0.0])).ask
+    stripped = answered("4", Read(text="2+2?", sketch=b"\x7f\x00")).ask
     assert stripped is not None
     assert stripped.same != mine.same and stripped.vector and not mine.vector
 
 
 def test_what_never_began_or_is_no_chat_teaches_nothing() -> None:
     for exchange in (exchange_of(), exchange_of(QWEN, request=embedding())):
-        record = exchange.record()
-        assert exchange.looked_back(record) is record
+        assert exchange.looked_back() == NOTHING
     silent = exchange_of(QWEN)
-    assert silent.looked_back(silent.record()).noticed is None
+    assert silent.looked_back().noticed is None
 
 
 def test_a_refusal_at_the_door_is_a_record() -> None:

@@ -23,9 +23,10 @@ from app.gateway.local_watch import LocalWatch
 from app.gateway.planning import Planned, Planning
 from app.gateway.reading import Reading
 from app.gateway.recent import RecentScores
+from app.routing.classifier import Understood
 from app.routing.correction import Counts
 from app.routing.emergency import GONE
-from app.routing.features import Asked
+from app.routing.features import Facts
 from app.routing.registry import Registry
 from app.routing.rollouts import Running, assign
 from app.routing.signals import QUIET
@@ -79,7 +80,10 @@ class Desk:
             lambda: draw,
         )
 
-    def judge(self, asked: Asked, vector: Any = None) -> Verdict:
+    def understand(self, text: str, vector: Any = None) -> Understood:
+        return Understood(0.0, 0.0, 1.0, 0, 1.0, ())
+
+    def verdict(self, understood: Understood, facts: Facts) -> Verdict:
         return Verdict(self.scores.pop(0) if len(self.scores) > 1 else self.scores[0], 0.9, "code", "v1")
 
     def _on_error(self, where: str, error: BaseException) -> None:

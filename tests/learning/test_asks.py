@@ -27,7 +27,7 @@ def said(*turns: str) -> tuple[Message, ...]:
 
 
 def asked(*turns: str, key: str | None = "key-a", vector: list[float] | None = None, **fields: Any) -> Ask:
-    ask = ask_of(chat(messages=said(*turns), **fields), key, None, vector)
+    ask = ask_of(chat(messages=said(*turns), **fields), key, None, packed(vector))
     assert ask is not None
     return ask
 
@@ -184,7 +184,7 @@ def test_damaged_entries_are_none(data: bytes | None) -> None:
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_any_text_has_its_place(turns: list[str]) -> None:
-    ask_of(chat(messages=said(*turns)), None, None, None)
+    ask_of(chat(messages=said(*turns)), None, None)
 
 
 def test_lone_surrogates_do_no_harm() -> None:

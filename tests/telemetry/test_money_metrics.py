@@ -16,6 +16,7 @@ NAMES = {
     "tierway_budget_denied_total": {"scope"},
     "tierway_budget_alerts_total": {"scope", "level"},
     "tierway_over_reserve_total": set(),
+    "tierway_calibrated_prompts_total": {"result"},
     "tierway_savings_usd_total": set(),
     "tierway_imputed_cost_usd_total": {"upstream"},
 }
@@ -28,6 +29,7 @@ def everything() -> tuple[CollectorRegistry, MoneyMetrics]:
     metrics.denied("global")
     metrics.alerted("agent", "80%")
     metrics.over_reserved(1)
+    metrics.calibrated(True)
     metrics.saved(2_000_000_000)
     metrics.imputed("ollama", 250_000_000)
     return registry, metrics
@@ -39,7 +41,7 @@ def samples(registry: CollectorRegistry) -> list[Sample]:
 
 
 def values(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
-    order = ("scope", "period", "level", "upstream")
+    order = ("scope", "period", "level", "upstream", "result")
     return {
         (one.name, *(one.labels[label] for label in order if label in one.labels)): one.value
         for one in samples(registry)
@@ -59,6 +61,8 @@ def test_the_values_are_dollars() -> None:
         ("tierway_budget_denied_total", "global"): 1.0,
         ("tierway_budget_alerts_total", "agent", "80%"): 1.0,
         ("tierway_over_reserve_total",): 1.0,
+        ("tierway_calibrated_prompts_total", "within"): 0.0,
+        ("tierway_calibrated_prompts_total", "over"): 1.0,
         ("tierway_savings_usd_total",): 2.0,
         ("tierway_imputed_cost_usd_total", "ollama"): 0.25,
     }

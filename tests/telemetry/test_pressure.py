@@ -10,6 +10,7 @@ from app.core.clock import ManualClock
 from app.telemetry.pressure import (
     FULL,
     LAG,
+    LOOK_SECONDS,
     MEMORY,
     PATIENCE_SECONDS,
     REMEMBER_SECONDS,
@@ -65,17 +66,26 @@ def test_who_had_too_much_just_now_takes_no_more_of_it() -> None:
     assert loop.runs(0.25, lag=0.2) is None
 
 
-def test_memory_counts_at_once_and_until_there_is_some_again() -> None:
-    memory = [1_000]
-    one = pressure(memory)
-    one.observe(0.0)
-    assert cause(one) is None
-    memory[0] = 1_001
-    one.observe(0.0)
-    assert cause(one) == MEMORY
-    memory[0] = 999
-    one.observe(0.0)
-    assert cause(one) is None
+def test_memory_counts_until_there_is_some_again() -> None:
+    memory, clock = [1_000], ManualClock()
+    one = pressure(memory, clock=clock)
+    seen = []
+    for memory[0] in (1_000, 1_001, 999):
+        one.observe(0.0)
+        seen.append(cause(one))
+        clock.advance(LOOK_SECONDS)
+    assert seen == [None, MEMORY, None]
+
+
+def test_the_system_is_not_asked_for_the_memory_all_the_time() -> None:
+    """A gateway at rest would be busy with nothing else."""
+    asked: list[float] = []
+    clock = ManualClock()
+    one = Pressure(0.1, 1, lambda: asked.append(clock.monotonic()) or 0, clock)  # type: ignore[func-returns-value]  # counts
+    for _ in range(100):
+        one.observe(0.0)
+        clock.advance(LOOK_SECONDS / 10)
+    assert len(asked) in (10, 11)
 
 
 def test_without_a_bound_memory_is_no_reason() -> None:

@@ -133,7 +133,7 @@ async def test_what_waits_is_counted_no_more_once_the_connection_is_gone(by: str
     assert held == [MOST + 1, -MOST - 1]
 
 
-def test_what_tls_leaves_undecrypted_is_bounded_too() -> None:
+async def test_what_tls_leaves_undecrypted_is_bounded_too() -> None:
     bounds: list[int] = []
     socket: Any = Socket()
     socket.set_read_buffer_limits = bounds.append

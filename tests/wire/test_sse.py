@@ -41,6 +41,27 @@ def test_the_same_events_however_the_bytes_arrive(lines: list[tuple[bytes, bytes
     assert decode(chunks) == decode([body]) == decode([body[i : i + 1] for i in range(len(body))])
 
 
+@given(st.lists(st.tuples(LINES, ENDS), max_size=3), st.lists(st.tuples(LINES, ENDS), max_size=4))
+def test_a_single_event_is_the_one_that_would_be_read(
+    before: list[tuple[bytes, bytes]], lines: list[tuple[bytes, bytes]]
+) -> None:
+    """The short way of a stream that comes event by event must not see what is not there."""
+    decoder = SseDecoder(10_000)
+    decoder.feed(b"".join(line + end for line, end in before))
+    body = b"".join(line + end for line, end in lines)
+    single = decoder.single(body)
+    if single:
+        assert decoder.feed(body) == [("", single)]
+
+
+def test_what_comes_event_by_event_takes_the_short_way() -> None:
+    decoder = SseDecoder(20)
+    assert decoder.single(b"data: a\n\n") == b"a"
+    assert decoder.single(b"data: " + b"a" * 15 + b"\n\n") is None  # `feed` says why
+    decoder.feed(b"data: b")
+    assert decoder.single(b"data: a\n\n") is None
+
+
 @pytest.mark.parametrize(
     ("body", "frames"),
     [

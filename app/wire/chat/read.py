@@ -114,6 +114,9 @@ class ChatReader:
     def feed(self, data: bytes) -> list[Event]:
         if self._failed is not None:
             raise self._failed
+        single = None if self._frame is None or self._done else self._decoder.single(data)
+        if single is not None and (text := self._alike(single)) is not None:
+            return [text]
         events: list[Event] = []
         try:
             for _, payload in self._decoder.feed(data):
