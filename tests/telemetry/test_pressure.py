@@ -79,9 +79,13 @@ def test_memory_counts_until_there_is_some_again() -> None:
 
 def test_the_system_is_not_asked_for_the_memory_all_the_time() -> None:
     """A gateway at rest would be busy with nothing else."""
-    asked: list[float] = []
-    clock = ManualClock()
-    one = Pressure(0.1, 1, lambda: asked.append(clock.monotonic()) or 0, clock)  # type: ignore[func-returns-value]  # counts
+    clock, asked = ManualClock(), list[float]()
+
+    def memory() -> int:
+        asked.append(clock.monotonic())
+        return 0
+
+    one = Pressure(0.1, 1, memory, clock)
     for _ in range(100):
         one.observe(0.0)
         clock.advance(LOOK_SECONDS / 10)
