@@ -89,7 +89,7 @@ async def gateway_over_it(folder: Path) -> AsyncIterator[tuple[Gateway, Upstream
     upstream, listener = Upstream(), socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # which what it accepts inherits
     listener.bind(("127.0.0.1", 0))
-    server = await asyncio.start_server(upstream.serve, sock=listener, limit=1_048_576)
+    server = await asyncio.start_server(upstream.serve, sock=listener, limit=1_048_576, backlog=1_024)
     gateway = Gateway(
         folder, f"http://127.0.0.1:{listener.getsockname()[1]}", MODEL, buffer_bytes=BUFFER, send_timeout=120
     )
