@@ -88,6 +88,7 @@ class Decision:
     upstream: str | None = None
     reason: str | None = None
     fallback_from: str | None = None
+    passed_over: str | None = None
     attempts: tuple[Tried, ...] = ()
     status: int | None = None
     error_code: str | None = None
@@ -180,7 +181,7 @@ def of_record(record: Record) -> Decision | None:
         made.features = ""
     made.model, made.upstream = _maybe(record.model), record.upstream
     made.reason = None if record.reason is None else _cut(record.reason, REASON_CHARS)
-    made.fallback_from = _maybe(record.fallback_from)
+    made.fallback_from, made.passed_over = _maybe(record.fallback_from), record.passed_over
     made.attempts = tuple(
         Tried(_cut(each.model, NAME_CHARS), each.outcome, round(each.seconds, 4))
         for each in record.attempts[:ATTEMPTS_MAX]
