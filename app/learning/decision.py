@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.core.outcome import Outcome
 from app.core.plan import Plan
@@ -27,17 +27,21 @@ REASON_CHARS: Final = 120
 FLAGS_MAX: Final = 40
 ATTEMPTS_MAX: Final = 10
 FEATURES_MAX: Final = 512
+SECONDS_MAX: Final = 1e9
+FINITE: Final = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(slots=True)
 class Considered:
     """One candidate with its estimates, as the plan had it. None is unknown. `top` is the highest score it is for."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
     model: str
     reason: str
     local: bool
     cost_nano: int | None = None
-    first_token_seconds: float | None = None
+    first_token_seconds: Annotated[float, Field(le=SECONDS_MAX)] | None = None
     success: float | None = None
     top: float | None = None
 
@@ -50,6 +54,8 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Tried:
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
     model: str
     outcome: str
     seconds: float
@@ -61,6 +67,8 @@ class Decision:
     `expected_in` and `expected_out` are the tokens that its estimates took for granted; `previous` is the model that
     served the conversation before, if it could serve this too. `more_candidates` and
     `more_excluded` count those for which there was no room. Without `model`, none was called."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     request_id: str
     at: float
@@ -227,9 +235,11 @@ def _shortened(decision: Decision, listed: int, keep_features: bool) -> Decision
 def read(data: bytes) -> Decision | None:
     """None for what cannot be read; fields of a later release are passed over."""
     try:
-        return _DECISION.validate_json(data)
-    except ValidationError:
+        made = _DECISION.validate_json(data)
+        orjson.dumps(made)  # what cannot be shown was not written here
+    except (ValidationError, TypeError):
         return None
+    return made
 
 
 def write_outcome(outcome: Outcome) -> bytes:
