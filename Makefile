@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install extras run test chaos check format bench lock sbom clean
+.PHONY: help install extras run test chaos fuzz check format bench lock sbom clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: $(VENV)/.dev ## run every test, real services included
 
 chaos: $(VENV)/.dev ## thirty thousand requests while gateways and store are killed: is every cent where it belongs?
 	@CHAOS_REQUESTS=30000 $(BIN)/python -m pytest -q tests/chaos
+
+fuzz: $(VENV)/.dev ## ten minutes (FUZZ_SECONDS) for the interface and for each parser: does anything break them?
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest -n auto -rP tests/fuzz
 
 check: $(VENV)/.dev ## format, lint, types, layout, dead links, coverage
 	@$(BIN)/ruff format --check --quiet .

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from app.config.features import FEATURES
 from bench.workloads import PAUSES
 
 DIRECT: Final = "direct"
@@ -128,6 +129,14 @@ def tierway(name: str, kind: str = "openai", *, plain: bool = False) -> Target:
     )
 
 
+def switched_off(name: str) -> Target:
+    """The plain one with every flag off, which is to cost no more than that; but for STREAMING, without which a stream
+    is one chunk and cannot be compared."""
+    plain = tierway(name, plain=True)
+    flags = {f"FEATURE_{flag}": "false" for flag in FEATURES if flag != "STREAMING"}
+    return replace(plain, environment={**plain.environment, **flags})
+
+
 def nginx() -> Target:
     """What a proxy in C costs that passes bytes on and compares one key: the floor."""
     return Target("nginx", ("nginx", "-c", "{run}/nginx.conf", "-p", "{run}"), files={"nginx.conf": _NGINX_CONF})
@@ -139,6 +148,7 @@ def standard() -> list[Target]:
         *([nginx()] if shutil.which("nginx") else []),
         tierway("tierway"),
         tierway("tierway-plain", plain=True),
+        switched_off("tierway-off"),
         tierway("tierway-ollama", "ollama"),
         tierway("tierway-claude", "anthropic"),
     ]

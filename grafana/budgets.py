@@ -18,7 +18,9 @@ MONTH_LEFT: Final = f"((scalar(days_in_month()) - scalar(day_of_month())) * 8640
 STEPS: Final = ((0.8, YELLOW), (1.0, RED))
 WHAT_IF: Final = """**What happens if I lower the budget?** Put the new limit into the box at the top: the panels below
 say how much of it the last day's spend is, and when it would be reached at the pace of the last hour. What does not fit
-into what is left is then refused with 429 `budget_exceeded`, or goes to a model that does fit; local models go on.
+into what is left goes to a model that does fit ("Went to another model for want of money"; to which one, the dashboard
+Routing says), or is refused with 429 `budget_exceeded` ("Refused for want of money"); local models go on. A limit below
+the worst that one answer can cost (its longest, at the model's price) lets nobody ask that model at all.
 `PUT /admin/budgets/ID` with `{"limit": 5.0}` sets it at once, on every gateway."""
 
 
@@ -58,6 +60,12 @@ BUDGETS: Final = Dashboard(
         stat("Spent in the last 24 h", or_zero(grown("tierway_cost_usd_total", "24h")), "currencyUSD"),
         stat(
             "A month at the last day's pace", or_zero("30 * " + grown("tierway_cost_usd_total", "24h")), "currencyUSD"
+        ),
+        stat(
+            "Went to another model for want of money",
+            or_zero(grown('tierway_fallbacks_total{cause="budget_exceeded"}')),
+            steps=((1, YELLOW),),
+            about="What a limit did not allow went to a model that costs less, or nothing.",
         ),
         stat("Held by running requests", or_zero(f"sum({HELD})"), "currencyUSD"),
         stat("Alerts sent", or_zero(grown("tierway_budget_alerts_total"))),
@@ -107,7 +115,7 @@ BUDGETS: Final = Dashboard(
             about="For reports. Budgets count what is billed.",
         ),
         Row("What if the daily limit were $what_if USD"),
-        Note(WHAT_IF),
+        Note(WHAT_IF, 6),
         stat(
             "Of it spent in the last 24 h",
             or_zero(f"({grown('tierway_cost_usd_total', '24h')}) / $what_if"),

@@ -7,16 +7,17 @@ from typing import Final
 from grafana.panels import YELLOW, Box, Dashboard, Note, Query, Row, grown, lines, or_zero, quantile, rate, stat, table
 from grafana.panels import Panel as P
 
-WHY: Final = """**Why did a request go to Claude?** *Model and reason* below says why requests went where they went. Of one
-request: put its id (`x-request-id` of its reply, `request_id` of its log line) and your gateway into the boxes at the
-top, then paste
+WHY: Final = """**Why did a request go to Claude?** *Model and reason* below says why requests went where they went. Of
+one request: put its id (`x-request-id` of its reply, `request_id` of its log line) and your gateway into the boxes at
+the top, then paste
 
 ```sh
 curl -H "authorization: Bearer $TIERWAY_ADMIN_KEY" $gateway/admin/decisions/$request
 ```
 
-It says which models could have answered, what each would have cost, and why it was not taken; a week back. The reply itself
-said it in `x-tierway-reason`. Beforehand: `tierway route "PROMPT"`. What another strategy would have cost: `tierway replay`."""
+It says which models could have answered, what each would have cost, and why it was not taken; a week back. The reply
+itself said it in `x-tierway-reason`. Beforehand: `tierway route "PROMPT"`. What another strategy would have cost:
+`tierway replay`."""
 
 DECILES: Final = ((0.1, "p10"), (0.5, "p50"), (0.9, "p90"))
 

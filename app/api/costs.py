@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.admin import behind
 from app.api.auth import Door
+from app.api.statuses import answers
 from app.config.problems import nearest
 from app.core.errors import Unprocessable
 from app.spend.costs import Costs
@@ -33,6 +34,8 @@ class CostsAsked(Asked):
     group_by: Literal["model", "upstream", "key", "tenant", "agent", "day"] = "day"
 
 
+TEXTS: Final[dict[int | str, Any]] = {200: answers("text/csv", "text/markdown")}
+"""Besides JSON."""
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -77,7 +80,12 @@ def costs_router(door: Door, costs: Costs) -> APIRouter:
             ],
         )
 
-    @router.get("/report", summary="Spend, savings, latency, quality and goals of some days", response_model=Report)
+    @router.get(
+        "/report",
+        summary="Spend, savings, latency, quality and goals of some days",
+        response_model=Report,
+        responses=TEXTS,
+    )
     async def get_report(asked: Annotated[ReportAsked, Query()], request: Request) -> Report | Response:
         _known(request, ReportAsked)
         span = span_of(costs.clock.now(), asked.since, asked.first, asked.last)

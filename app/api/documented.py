@@ -7,24 +7,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from app.api.statuses import described, document_errors
+from app.api.terms import CONTEXTS, PRIORITIES, TIMEOUT_MAX_SECONDS
+from app.routing.registry import STRATEGIES
+
 Json = dict[str, Any]
 
-ERROR: Final[Json] = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": "string"},
-            },
-        }
-    },
-}
 ERRORS: Final = {
     "400": "The request is wrong: `error.param` names the field.",
     "401": "The API key is missing or not valid.",
@@ -38,16 +26,100 @@ ERRORS: Final = {
     "503": "No upstream, overloaded, or shutting down; see `retry-after`.",
     "504": "No candidate answered in time.",
 }
-HEADERS: Final = {
-    "x-request-id": "An id of your own for this request; it is in the reply and in our log.",
-    "idempotency-key": "A word of yours for this request: asked again with it, the first answer comes again.",
-    "x-tierway-strategy": "How `auto` chooses: cost, quality, privacy or adaptive.",
-    "x-tierway-timeout": "Seconds this request may take in all.",
-    "x-tierway-agent": "The type of agent that asks, for the log.",
-    "x-tierway-priority": "interactive or batch.",
-    "x-tierway-session": "The conversation this goes on with, kept by the gateway; `new` makes one.",
-    "x-tierway-resumable": "`true`: the stream can be read on, at `/v1/streams/{id}`, after its connection broke.",
-    "x-tierway-context": "`truncate`: shorten what fits no window, instead of refusing it (`error`).",
+TEXT: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 256}
+USD: Final[Json] = {"type": "number", "minimum": 0, "maximum": 1_000_000}
+TRUTH: Final[Json] = {"enum": ["true", "false"]}
+HEADERS: Final[dict[str, tuple[str, Json]]] = {
+    "x-request-id": ("An id of your own for this request; it is in the reply and in our log.", TEXT),
+    "idempotency-key": (
+        "A word of yours for this request: asked again with it, the first answer comes again.",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    ),
+    "x-tierway-strategy": ("How `auto` chooses.", {"enum": [*STRATEGIES]}),
+    "x-tierway-timeout": (
+        "Seconds this request may take in all.",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": TIMEOUT_MAX_SECONDS},
+    ),
+    "x-tierway-max-cost": ("USD that this request and all it causes may cost.", USD),
+    "x-tierway-session-max-cost": ("USD that its session may cost in all.", USD),
+    "x-tierway-agent": ("The type of agent that asks, for the log.", TEXT),
+    "x-tierway-priority": ("Who waits for whom where there is a line.", {"enum": [*PRIORITIES]}),
+    "x-tierway-session": ("The conversation this goes on with, kept by the gateway; `new` makes one.", TEXT),
+    "x-tierway-resumable": (
+        "`true`: the stream can be read on, at `/v1/streams/{id}`, after its connection broke.",
+        TRUTH,
+    ),
+    "x-tierway-continue": ("`true`: another model may go on with an answer that broke off.", TRUTH),
+    "x-tierway-context": ("`truncate`: shorten what fits no window, instead of refusing it.", {"enum": [*CONTEXTS]}),
+}
+PART: Final[Json] = {
+    "anyOf": [
+        {
+            "type": "object",
+            "required": ["type", "text"],
+            "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+        },
+        {
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"enum": ["image_url", "input_audio", "file", "refusal"]}},
+        },
+    ]
+}
+CONTENT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": PART}]}
+CALL: Final[Json] = {
+    "type": "object",
+    "required": ["id", "type", "function"],
+    "properties": {
+        "id": {"type": "string", "minLength": 1},
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name", "arguments"],
+            "properties": {"name": {"type": "string", "minLength": 1}, "arguments": {"type": "string"}},
+        },
+    },
+}
+SAID: Final[Json] = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {"role": {"enum": ["system", "developer", "user"]}, "content": CONTENT},
+}
+ANSWERED: Final[Json] = {
+    "type": "object",
+    "required": ["role", "content"],
+    "properties": {
+        "role": {"const": "assistant"},
+        "content": {"anyOf": [CONTENT, {"type": "null"}]},
+        "tool_calls": {"type": "array", "items": CALL},
+    },
+}
+RESULT: Final[Json] = {
+    "type": "object",
+    "required": ["role", "content", "tool_call_id"],
+    "properties": {
+        "role": {"const": "tool"},
+        "content": CONTENT,
+        "tool_call_id": {"type": "string", "minLength": 1},
+    },
+}
+MESSAGE: Final[Json] = {"anyOf": [SAID, ANSWERED, RESULT]}
+TOOL: Final[Json] = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string", "minLength": 1}, "parameters": {"type": "object"}},
+        },
+    },
+}
+FORMAT: Final[Json] = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}, "json_schema": {"type": "object"}},
 }
 CHAT: Final[Json] = {
     "type": "object",
@@ -56,24 +128,29 @@ CHAT: Final[Json] = {
     "description": "OpenAI's chat request; every parameter of it is taken, unknown ones reach upstreams that speak it.",
     "properties": {
         "model": {"type": "string", "description": "`auto`, an id of /v1/models, or an alias.", "examples": ["auto"]},
-        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+        "messages": {"type": "array", "minItems": 1, "items": MESSAGE},
         "stream": {"type": "boolean", "default": False},
         "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
-        "max_completion_tokens": {"type": "integer"},
-        "tools": {"type": "array", "items": {"type": "object"}},
-        "response_format": {"type": "object"},
-        "reasoning_effort": {"type": "string"},
+        "max_completion_tokens": {"type": "integer", "minimum": 1},
+        "tools": {"type": "array", "items": TOOL},
+        "response_format": FORMAT,
+        "reasoning_effort": {"enum": ["none", "minimal", "low", "medium", "high", "xhigh", "max"]},
     },
     "example": {"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]},
 }
+TOKEN: Final[Json] = {"type": "integer", "minimum": 0}
+INPUT: Final[Json] = {"anyOf": [{"type": "string", "minLength": 1}, TOKEN, {"type": "array", "items": TOKEN}]}
 EMBEDDINGS: Final[Json] = {
     "type": "object",
     "required": ["model", "input"],
     "properties": {
         "model": {"type": "string", "examples": ["tierway/static"]},
-        "input": {"description": "A text, texts, or token lists."},
+        "input": {
+            "description": "A text, texts, or token lists.",
+            "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": INPUT}],
+        },
         "encoding_format": {"enum": ["float", "base64"], "default": "float"},
-        "dimensions": {"type": "integer"},
+        "dimensions": {"type": "integer", "minimum": 1},
     },
     "example": {"model": "tierway/static", "input": "Hello!"},
 }
@@ -136,6 +213,7 @@ def document_token_paths(app: FastAPI) -> None:
             if key := KEY_OF_PATHS.get(path.split("/")[1]):
                 for operation in operations.values():
                     operation["security"] = [{key: []}]
+        document_errors(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
@@ -144,7 +222,7 @@ def document_token_paths(app: FastAPI) -> None:
 def _chat() -> Json:
     reply = {
         "application/json": {"schema": {"type": "object", "description": "OpenAI's chat.completion."}},
-        "text/event-stream": {"schema": {"type": "string", "description": "With `stream`: chat.completion.chunk."}},
+        "text/event-stream": {"schema": {"description": "With `stream`: a chat.completion.chunk in each event."}},
     }
     return _operation("Answer a conversation", "chat", CHAT, reply)
 
@@ -160,17 +238,13 @@ def _route() -> Json:
 
 
 def _operation(summary: str, tag: str, body: Json, reply: Json) -> Json:
-    errors = {
-        status: {"description": words, "content": {"application/json": {"schema": ERROR}}}
-        for status, words in ERRORS.items()
-    }
     return {
         "summary": summary,
         "tags": [tag],
         "parameters": [
-            {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": words}
-            for name, words in HEADERS.items()
+            {"name": name, "in": "header", "required": False, "schema": schema, "description": words}
+            for name, (words, schema) in HEADERS.items()
         ],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": {"description": "The answer", "content": reply}, **errors},
+        "responses": {"200": {"description": "The answer", "content": reply}, **described(ERRORS)},
     }

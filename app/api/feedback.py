@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.api.auth import Door
 from app.api.inbound import peer_of
+from app.api.statuses import described
 from app.learning.decisions import Decisions
 from app.learning.outcome import folded
 
@@ -42,7 +43,12 @@ def feedback_router(door: Door, decisions: Decisions, count: Callable[[str], Non
     """`count` is told of each rating, folded to a word."""
     router = APIRouter(prefix="/v1", tags=["feedback"], route_class=for_callers(door))
 
-    @router.post("/feedback", summary="Rate an answer of your own, 0 to 1", status_code=202)
+    @router.post(
+        "/feedback",
+        summary="Rate an answer of your own, 0 to 1",
+        status_code=202,
+        responses={**described({"404": "There is no such request of this key, or it is too long ago."})},
+    )
     async def give(said: Feedback, request: Request) -> Noted:
         texts = [(name, text) for name in TEXTS if (text := getattr(said, name)) is not None]
         caller = door.caller(dict(request.scope["headers"]), peer_of(request.scope))

@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Response
 
+from app.api.statuses import answers
+
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STATE: Final = {"status": {"enum": ["ready", "not_ready"]}, "checks": {"type": "object"}}
+READY: Final[dict[int | str, Any]] = {
+    200: answers("application/json", about="It does", fields=STATE),
+    503: answers("application/json", about="Not (or no longer)", fields=STATE),
+}
+EXPOSED: Final[dict[int | str, Any]] = {200: answers("text/plain", about="In Prometheus' text format")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +37,13 @@ def health_router(readiness: Callable[[], Readiness], exposition: Callable[[], b
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/readyz", summary="Whether it takes requests", responses={503: {"description": "Not (or no longer)"}})
+    @router.get("/readyz", summary="Whether it takes requests", response_class=Response, responses=READY)
     async def readyz() -> Response:
         state = readiness()
         body = orjson.dumps({"status": "ready" if state.ready else "not_ready", "checks": state.checks})
         return Response(body, 200 if state.ready else 503, media_type="application/json")
 
-    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+    @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=EXPOSED)
     async def metrics() -> Response:
         text = await asyncio.to_thread(exposition)
         return Response(text, media_type=METRICS_TYPE)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.auth import Door
 from app.api.inbound import peer_of
+from app.api.statuses import answers
 from app.core.errors import NotFound
 from app.sessions.export import as_json, as_markdown
 from app.sessions.said import NOTHING
 from app.sessions.sessions import Sessions, place_of
+
+TEXT: Final = {"type": "string"}
+COUNT: Final = {"type": "integer"}
+FIELDS: Final = {
+    **dict.fromkeys(("id", "object"), TEXT),
+    **dict.fromkeys(("created_at", "updated_at", "turns", "dropped_messages"), COUNT),
+    "model": {"type": ["string", "null"]},
+    "messages": {"type": "array", "items": {"type": "object"}},
+}
+KEPT: Final[dict[int | str, Any]] = {200: answers("application/json", "text/markdown", fields=FIELDS)}
 
 
 def sessions_router(door: Door, sessions: Sessions) -> APIRouter:
@@ -21,7 +32,9 @@ def sessions_router(door: Door, sessions: Sessions) -> APIRouter:
     def place(request: Request, session: str) -> str:
         return place_of(door.caller(dict(request.scope["headers"]), peer_of(request.scope)), session)
 
-    @router.get("/sessions/{session_id:path}", summary="What is kept of a conversation", response_class=Response)
+    @router.get(
+        "/sessions/{session_id:path}", summary="What is kept of a conversation", response_class=Response, responses=KEPT
+    )
     async def get_session(session_id: str, request: Request, format: Literal["json", "markdown"] = "json") -> Response:
         kept = await sessions.load(place(request, session_id))
         if kept == NOTHING:

@@ -12,12 +12,14 @@ from app.api.errors import error_headers
 from app.api.inbound import Inbound, peer_of
 from app.api.line import LineTimes
 from app.api.resumable import STREAM_ID, Resumed
+from app.api.statuses import ERROR, answers, described
 from app.core.errors import InvalidValue, StreamExpired
 from app.core.money import usd
 from app.gateway.resumable import Streams
 from app.wire.objects import write_error
 
 DIGITS_MAX: Final = 15
+GONE: Final = "The events are gone: what the stream came to, for a day."
 TOKENS: Final = ("prompt_tokens", "completion_tokens")
 
 
@@ -30,8 +32,9 @@ def streams_router(door: Door, streams: Streams, times: LineTimes) -> APIRouter:
         summary="Go on with a stream that can be resumed",
         response_class=Response,
         responses={
-            200: {"content": {"text/event-stream": {}}, "description": "The events after that one."},
-            410: {"description": "The events are gone: what the stream came to, for a day."},
+            **described({"400": "`after` or `Last-Event-ID` is no number of an event."}),
+            200: answers("text/event-stream", about="The events after that one."),
+            410: answers("application/json", about=GONE, fields={**ERROR["properties"], "stream": {"type": "object"}}),
         },
     )
     async def get_stream(
@@ -42,8 +45,8 @@ def streams_router(door: Door, streams: Streams, times: LineTimes) -> APIRouter:
     ) -> Response:
         caller = door.caller(dict(request.scope["headers"]), peer_of(request.scope))
         # The header is newer: a browser sends it when it comes back, to the address it was first given.
-        number = _number("after", after)
-        number = _number("Last-Event-ID", last_event_id, number)
+        number = number_of("after", after)
+        number = number_of("Last-Event-ID", last_event_id, number)
         try:
             events = await streams.find(caller, stream_id, number)
         except StreamExpired as error:
@@ -53,13 +56,13 @@ def streams_router(door: Door, streams: Streams, times: LineTimes) -> APIRouter:
     return router
 
 
-def _number(name: str, value: str | None, default: int = 0) -> int:
+def number_of(name: str, value: str | None, default: int = 0) -> int:
     """Raises `InvalidValue` for what is no number of an event."""
     if value is None or not value.strip():
         return default
     if not (value.strip().isdecimal() and value.isascii() and len(value.strip()) <= DIGITS_MAX):
         raise InvalidValue(f"{name} must be the number of the last event that was received.", param=name)
-    return int(value)
+    return int(value.strip())
 
 
 def _gone(request: Request, stream_id: str, error: StreamExpired) -> Response:

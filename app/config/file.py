@@ -20,6 +20,8 @@ MAX_BYTES: Final = 1_048_576
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 50_000
 
+HALF_WORDS: Final = "holds half of a character, written as \\ud800 to \\udfff"
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _PLAIN: Final = "tag:yaml.org,2002:"
 
 
@@ -130,6 +132,8 @@ class _Reader:
                 return self._mapping(node, path)
             case yaml.SequenceNode(tag="tag:yaml.org,2002:seq"):
                 return self._sequence(node, path)
+            case yaml.ScalarNode() if _HALF.search(node.value):
+                return self._refuse(node, path, HALF_WORDS)
             case yaml.ScalarNode() if node.tag in _SCALARS:
                 return _SCALARS[node.tag](node.value)
             case _:
@@ -142,6 +146,9 @@ class _Reader:
                 self._refuse(key_node, path, "a key must be text")
                 continue
             key = key_node.value
+            if _HALF.search(key):
+                self._refuse(key_node, path, HALF_WORDS)
+                continue
             inner = (*path, key)
             if key in data:
                 self._refuse(key_node, inner, f"is written twice, first on line {self._document.line(inner)}")

@@ -257,7 +257,7 @@ class _Reading:
         """Every name that clients use, where it can mean the same here."""
         targets = {ids[0] for ids in groups.values()}
         wanted = {**{group: ids[0] for group, ids in groups.items()}, **others}
-        kept = {name: id for name, id in wanted.items() if name != id}
+        kept = {name: id for name, id in wanted.items() if name and name != id}
         for name in list(kept):
             if name in targets or name == "auto" or name.startswith("auto:") or _WILD.search(name):
                 self._note(("model_list",), f"one of its names means something else here: ask for {kept.pop(name)}")

@@ -313,7 +313,7 @@ class Limits(Part):
     """The most messages of a request."""
     tools: Count = 256
     """The most tools of a request."""
-    depth: Annotated[int, Field(ge=8, le=512)] = 64
+    depth: Annotated[int, Field(ge=8, le=200)] = 64
     """The deepest nesting of a request's JSON."""
     in_flight: Count = 2_000
     """The most requests at a time; more are refused with 503."""

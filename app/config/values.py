@@ -39,7 +39,8 @@ def base_url(text: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         raise ValueError("must be a URL like http://host:port") from None
-    if parts.scheme not in ("http", "https") or not host or re.search(r"[\s\\]", text.strip()):
+    odd = re.search(r"[\s\\]", text.strip()) or not text.strip().isprintable()
+    if parts.scheme not in ("http", "https") or not host or odd:
         raise ValueError("must be a URL like http://host:port")
     if "@" in parts.netloc:
         raise ValueError("must not hold a user or password; name a variable in api_key_env")

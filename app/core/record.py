@@ -60,7 +60,8 @@ class Record:
     `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`
     its own bound on what is kept. `needs` is what a model had to be able to do to answer it.
     `config_version` names the configuration that it was planned by, `stream_id` the stream that it was, where that can
-    be resumed. `steps` are what it noted for its trace, where it is traced."""
+    be resumed. `passed_over` is the code of what kept it from asking the model that another stands in for. `steps` are
+    what it noted for its trace, where it is traced."""
 
     request_id: str
     parent_id: str | None
@@ -86,6 +87,7 @@ class Record:
     strategy: str | None = None
     reason: str | None = None
     fallback_from: str | None = None
+    passed_over: str | None = None
     attempts: tuple[Attempt, ...] = ()
     tokens: Tokens | None = None
     usage_estimated: bool = False

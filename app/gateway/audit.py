@@ -13,6 +13,7 @@ from app.core.clock import Clock
 from app.store import layout
 from app.store.client import Store
 from app.store.scripts import load
+from app.wire.fields import parse
 
 KEPT: Final = 10_000
 OPERATOR: Final = "admin"
@@ -63,8 +64,8 @@ class Audit:
         lines = await self._store.call("LRANGE", layout.AUDIT, 0, count - 1, again=True)
         found: list[dict[str, Any]] = []
         for line in lines:
-            with contextlib.suppress(orjson.JSONDecodeError):
-                entry = orjson.loads(line)
+            with contextlib.suppress(ValueError):
+                entry = parse(line)
                 if isinstance(entry, dict):
                     found.append(entry)
         return found

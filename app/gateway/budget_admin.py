@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from app.config.problems import nearest
 from app.core.caller import Caller
 from app.core.clock import Clock
@@ -200,10 +198,6 @@ class BudgetAdmin:
 
 
 def _reservation(lease: HeldLease) -> Reservation:
-    try:
-        about = orjson.loads(lease.note)
-    except orjson.JSONDecodeError:
-        about = None
     return Reservation(
         lease.id,
         lease.root_id,
@@ -212,7 +206,7 @@ def _reservation(lease: HeldLease) -> Reservation:
         tuple(counter.id for counter in lease.counters),
         lease.since_ms / 1_000,
         lease.expires_ms / 1_000,
-        about if isinstance(about, dict) else {},
+        lease.about,
     )
 
 

@@ -51,6 +51,7 @@ class Exchange:
         self.planned: Planned | None = None
         self.account = Account()
         self.queued = 0.0  # seconds in the lines of upstreams
+        self.kept_out: dict[str, str] = {}  # models that it may not go to now, and the code of what says so
         self.sent = request  # as the current candidate gets it
         self.noticing = Noticing(request) if isinstance(request, Request) else None
         self.defaults: tuple[str, ...] = ()
@@ -227,6 +228,7 @@ class Exchange:
     def record(self, learnt: Learnt = NOTHING) -> Record:
         terms, plan, usage = self.request.terms, self.plan, self.used
         card = self.candidate.card if self.candidate is not None else None
+        stands_in_for = self.stands_in_for
         seconds = (self.clock.monotonic() if self.ended is None else self.ended) - self.started
         return Record(
             request_id=terms.request_id,
@@ -253,7 +255,8 @@ class Exchange:
             score=None if plan is None else plan.score,
             strategy=None if plan is None else plan.strategy,
             reason=None if self.candidate is None else self.candidate.reason,
-            fallback_from=self.stands_in_for,
+            fallback_from=stands_in_for,
+            passed_over=None if stands_in_for is None else self.kept_out.get(stands_in_for),
             attempts=tuple(self.attempts),
             tokens=None if usage is None else usage.tokens,
             usage_estimated=usage is not None and usage.estimated,

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from app.config.settings import UpstreamSettings
-from app.core.errors import Shed
+from app.core.errors import GatewayError, Shed
 from app.core.plan import Candidate
 from app.core.request import Terms
 from app.gateway.exchange import Exchange
@@ -54,14 +54,17 @@ class Seating:
                 try:
                     await self._wait(gate, candidate, at_last, exchange)
                 except Shed as error:
+                    exchange.kept_out[candidate.card.id] = error.code
                     if at_last and not told:
                         told = True
                         self.shed(error.cause)
                     raise
             try:
                 await enter(candidate, at_last)
-            except BaseException:  # whatever it was: the seat must not be lost
+            except BaseException as error:  # whatever it was: the seat must not be lost
                 gate.leave()
+                if isinstance(error, GatewayError):
+                    exchange.kept_out[candidate.card.id] = error.code
                 raise
 
         return seated

@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-import orjson
-
 from app.config.settings import Settings
 from app.core.caller import Caller
 from app.core.record import Attempt
@@ -129,8 +127,8 @@ class Spending:
 
     def _cells_of(self, due: HeldLease, nano: int) -> tuple[CostCell, ...]:
         """As what the charge for a lease is summed up that nobody settled."""
-        said = orjson.loads(due.note) if due.note else {}
         attempt = Attempt(due.model, due.model.partition("/")[0], "expired", None, 0.0, nano, leased=True)
+        said = due.about
         return self.costs.cells_of(attempt, said.get("key"), said.get("tenant"), said.get("agent"))
 
 

@@ -10,10 +10,10 @@ import math
 import struct
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.core.outcome import Outcome
 from app.core.plan import Plan
@@ -28,17 +28,21 @@ FLAGS_MAX: Final = 40
 ATTEMPTS_MAX: Final = 10
 FEATURES_MAX: Final = 512
 HALF_MOST: Final = 65_520.0  # what is below is rounded to a half-precision float
+SECONDS_MAX: Final = 1e9
+FINITE: Final = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(slots=True)
 class Considered:
     """One candidate with its estimates, as the plan had it. None is unknown. `top` is the highest score it is for."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
     model: str
     reason: str
     local: bool
     cost_nano: int | None = None
-    first_token_seconds: float | None = None
+    first_token_seconds: Annotated[float, Field(le=SECONDS_MAX)] | None = None
     success: float | None = None
     top: float | None = None
 
@@ -51,6 +55,8 @@ class LeftOut:
 
 @dataclass(slots=True)
 class Tried:
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
+
     model: str
     outcome: str
     seconds: float
@@ -62,6 +68,8 @@ class Decision:
     `expected_in` and `expected_out` are the tokens that its estimates took for granted; `previous` is the model that
     served the conversation before, if it could serve this too. `more_candidates` and
     `more_excluded` count those for which there was no room. Without `model`, none was called."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     request_id: str
     at: float
@@ -89,6 +97,7 @@ class Decision:
     upstream: str | None = None
     reason: str | None = None
     fallback_from: str | None = None
+    passed_over: str | None = None
     attempts: tuple[Tried, ...] = ()
     status: int | None = None
     error_code: str | None = None
@@ -181,7 +190,7 @@ def of_record(record: Record) -> Decision | None:
         made.features = ""
     made.model, made.upstream = _maybe(record.model), record.upstream
     made.reason = None if record.reason is None else _cut(record.reason, REASON_CHARS)
-    made.fallback_from = _maybe(record.fallback_from)
+    made.fallback_from, made.passed_over = _maybe(record.fallback_from), record.passed_over
     made.attempts = tuple(
         Tried(_cut(each.model, NAME_CHARS), each.outcome, round(each.seconds, 4))
         for each in record.attempts[:ATTEMPTS_MAX]
@@ -227,9 +236,11 @@ def _shortened(decision: Decision, listed: int, keep_features: bool) -> Decision
 def read(data: bytes) -> Decision | None:
     """None for what cannot be read; fields of a later release are passed over."""
     try:
-        return _DECISION.validate_json(data)
-    except ValidationError:
+        made = _DECISION.validate_json(data)
+        orjson.dumps(made)  # what cannot be shown was not written here
+    except (ValidationError, TypeError):
         return None
+    return made
 
 
 def write_outcome(outcome: Outcome) -> bytes:

@@ -5,7 +5,7 @@ For `/admin/decisions/{id}`, and for anything else that shows a decision to a pe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +16,13 @@ from app.learning.decision import Considered, Decision, Remembered
 
 SHOWN: Final = 3
 LEAST_USD: Final = 0.000001
+PASSED_OVER: Final[Mapping[str | None, str]] = {
+    None: "passed over as unhealthy",
+    "budget_exceeded": "passed over: a limit on spend does not allow it",
+    "budget_store_unavailable": "passed over: nobody could say what may be spent",
+    "overloaded": "passed over: it had no place free",
+}
+"""Why a model was not even asked, by the code of what kept the request from it."""
 
 
 def explained(remembered: Remembered) -> dict[str, Any]:
@@ -48,7 +55,7 @@ def _asked(decision: Decision) -> dict[str, Any]:
 
 
 def _answered(decision: Decision) -> dict[str, Any]:
-    names = ("model", "upstream", "reason", "fallback_from", "status", "error_code", "finish")
+    names = ("model", "upstream", "reason", "fallback_from", "passed_over", "status", "error_code", "finish")
     numbers = ("tokens_in", "tokens_out", "seconds", "first_token_seconds")
     return {
         **{name: getattr(decision, name) for name in names},
@@ -101,7 +108,8 @@ def _who(decision: Decision) -> str:
     why = f"{asked} was answered by {decision.model}: {decision.reason}."
     if decision.fallback_from is None:
         return why
-    cause = next((each.outcome for each in failed if each.model == decision.fallback_from), "passed over as unhealthy")
+    passed_over = PASSED_OVER.get(decision.passed_over, f"passed over: {decision.passed_over}")
+    cause = next((each.outcome for each in failed if each.model == decision.fallback_from), passed_over)
     return f"{why} It stands in for {decision.fallback_from} ({cause})."
 
 

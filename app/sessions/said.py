@@ -9,14 +9,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from math import isfinite
+from typing import Any, Final, cast
 
 import orjson
+
+from app.core.errors import InternalError
+from app.wire.fields import parse
 
 Json = Mapping[str, Any]
 
 COMPRESSED_FROM: Final = 1_024
 COMPRESSED_TO: Final = 65_536  # what is longer holds mostly media, and would take too long
+UNPACKED_MAX: Final = 1_048_576
+DEPTH_MAX: Final = 240  # what is nested deeper cannot be written again
 PIECES_MAX: Final = 4_000  # messages and parts of one session: what a request may hold, with room for the next turn
 
 
@@ -71,26 +77,60 @@ def said(message: Json, by: str | None, at: float) -> Said:
 
 
 def read_said(data: bytes) -> Said:
-    at, by, message = orjson.loads(data if data.startswith(b"[") else zlib.decompress(data))
-    return Said(message, by, at, data)
+    at, by, message = parse(data if data.startswith(b"[") else _unpacked(data), DEPTH_MAX)
+    return Said(_message(message), by, _moment(at), data)
+
+
+def _moment(value: Any) -> float:
+    if not isfinite(value):  # raises TypeError for what is no number
+        raise ValueError("no moment")
+    return float(value)
+
+
+def _unpacked(data: bytes) -> bytes:
+    unpacker = zlib.decompressobj()
+    unpacked = unpacker.decompress(data, UNPACKED_MAX)
+    if not unpacker.eof:
+        raise ValueError("it is cut, or larger than anything that is packed")
+    return unpacked
+
+
+def _message(message: Any) -> Json:
+    """As far as others rely on: what a request can bring in was looked at when it came."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    parts = content if isinstance(content, list) else () if content is None else [content]
+    if (
+        type(message.get("role")) is not str
+        or not all(type(part) in (str, dict) for part in parts)
+        or not all(type(call.get("function") or call.get("custom") or {}) is dict for call in calls or ())
+    ):
+        raise TypeError("no message")
+    return cast(Json, message)
 
 
 def read_kept(about: Sequence[bytes], entries: Sequence[bytes]) -> Kept:
-    """What `session_get` found."""
+    """What `session_get` found. Raises `InternalError` for what nobody wrote who keeps sessions."""
+    try:
+        return _kept(about, entries)
+    except (ValueError, TypeError, LookupError, AttributeError, zlib.error) as error:
+        raise InternalError("A kept session cannot be read.") from error
+
+
+def _kept(about: Sequence[bytes], entries: Sequence[bytes]) -> Kept:
     fields = dict(zip(about[::2], about[1::2], strict=True))
     if not fields:
         return NOTHING
-    rest = orjson.loads(fields[b"about"])
+    rest = parse(fields[b"about"])
     return Kept(
         said=tuple(map(read_said, entries)),
-        system=tuple(orjson.loads(fields[b"system"])),
+        system=tuple(map(_message, parse(fields[b"system"], DEPTH_MAX))),
         model=rest["model"],
         rollout=rest.get("rollout"),
-        hidden=frozenset(rest["hidden"]),
-        dropped=rest["dropped"],
-        turns=rest["turns"],
-        created_at=rest["created_at"],
-        updated_at=rest["updated_at"],
+        hidden=frozenset(map(int, rest["hidden"])),
+        dropped=int(rest["dropped"]),
+        turns=int(rest["turns"]),
+        created_at=_moment(rest["created_at"]),
+        updated_at=_moment(rest["updated_at"]),
         born=fields[b"born"].decode(),
         version=fields[b"version"].decode(),
     )

@@ -38,6 +38,16 @@ class HeldLease(NamedTuple):
     since_ms: int
     expires_ms: int
 
+    @property
+    def about(self) -> dict[str, str | None]:
+        """What the note says, in words; nothing where it cannot be read."""
+        try:
+            said = orjson.loads(self.note)
+        except orjson.JSONDecodeError:
+            return {}
+        names = said.items() if isinstance(said, dict) else ()
+        return {name: word for name, word in names if word is None or isinstance(word, str)}
+
     def lease(self, epoch: str) -> Lease:
         return Lease(self.id, self.root_id, self.model, self.held_nano, self.counters, epoch)
 

@@ -313,7 +313,7 @@ class Metrics:
         if record.noticed is not None and record.noticed.refused:
             self.refusals[self._model[record.model], self._upstream[record.upstream]].inc()
         if record.fallback_from is not None and all(a.model != record.fallback_from for a in attempts):
-            self._fell_back(record.fallback_from, record.model, "unhealthy")
+            self._fell_back(record.fallback_from, record.model, record.passed_over or "unhealthy")
         for index, attempt in enumerate(attempts):
             self.attempt_seconds[self._model[attempt.model], self._upstream[attempt.upstream]].observe(attempt.seconds)
             if attempt.blame == Blame.UPSTREAM:

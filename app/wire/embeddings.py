@@ -22,6 +22,7 @@ from app.core.request import EmbeddingRequest, Embeddings, Terms
 from app.core.secret import holds_key
 from app.core.tokens import estimate
 from app.wire.codec import Outgoing
+from app.wire.fields import MAX_DEPTH, TooDeep, parse
 
 MAX_INPUTS: Final = 2_048
 MAX_TOKENS: Final = 300_000  # of all token lists of one request together
@@ -38,8 +39,10 @@ Vector = NDArray[np.float32]
 def read_request(body: bytes, terms: Terms) -> EmbeddingRequest:
     """Raises `InvalidJson`, or `InvalidValue` naming the field in `param`."""
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed = parse(body)
+    except TooDeep:
+        raise InvalidJson(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
+    except ValueError:
         raise InvalidJson("The body is not valid JSON.") from None
     if not isinstance(parsed, dict):
         raise InvalidJson("The body must be a JSON object.")

@@ -9,7 +9,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.access.idempotency import NAME, asked_of
-from app.api.documented import ERROR, ERRORS, HEADERS, document_token_paths
+from app.api.documented import ERRORS, HEADERS, document_token_paths
+from app.api.statuses import ERROR, SHAPE
 from app.api.terms import read_terms
 from app.core.caller import ANONYMOUS
 from app.core.errors import GatewayError
@@ -37,8 +38,8 @@ def operation(document: Any, path: str) -> Any:
 def test_a_token_path_is_described(document: Any, path: str) -> None:
     about = operation(document, path)
     assert about["summary"] and about["requestBody"]["required"]
-    assert {"200", *ERRORS} == set(about["responses"])
-    assert about["responses"]["400"]["content"]["application/json"]["schema"] == ERROR
+    assert {"200", "408", *ERRORS} == set(about["responses"])
+    assert about["responses"]["400"]["content"]["application/json"]["schema"] == SHAPE
     assert {each["name"] for each in about["parameters"]} == set(HEADERS)
 
 

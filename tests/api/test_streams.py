@@ -60,7 +60,7 @@ async def over(store: Store, lives: Lives | None = None) -> AsyncIterator[Site]:
 @pytest.mark.parametrize(
     ("query", "header", "first"),
     [
-        *(("", None, 1), ("?after=0", None, 1), ("?after=1", None, 2), ("?after=", "", 1)),
+        *(("", None, 1), ("?after=0", None, 1), ("?after=1", None, 2), ("?after=", "", 1), ("?after=%1d1", None, 2)),
         *(("", "2", 3), ("?after=2", "1", 2), ("?after=2", "0", 1)),
     ],
 )
@@ -90,6 +90,7 @@ async def test_after_the_last_one_comes_nothing(store: Store) -> None:
     [
         ("?after=x", None, "after"),
         ("?after=-1", None, "after"),
+        ("?after=%0d9%1d%1dx", None, "after"),
         ("?after=" + "9" * 16, None, "after"),
         ("", "1.5", "Last-Event-ID"),
         ("", "\u0663", "Last-Event-ID"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from app.access.keys import KeySpec
+from app.config.features import FEATURES
 from app.config.load import load
 from bench.targets import STANDARD_NAMES, Target, chosen, filled, named, nginx, others, standard, tierway
 from bench.workloads import PAUSES
@@ -28,6 +30,17 @@ def test_the_configuration_of_tierway_is_valid(kind: str, plain: bool, tmp_path:
     assert set(settings.models) == (set() if plain else {f"bench/{name}" for name in PAUSES})
     assert [rule.scope for rule in settings.budgets] == ([] if plain else ["global"])
     assert settings.upstreams["bench"].local or not plain, "a plain model costs nothing"
+
+
+def test_with_every_flag_off_it_is_the_plain_one_but_for_them() -> None:
+    """Else "no more CPU than the pass-through" compares two things at once."""
+    off, plain = (next(each for each in standard() if each.name == name) for name in ("tierway-off", "tierway-plain"))
+    settings = load({name: filled(value, VALUES) for name, value in off.environment.items()})
+    assert {name for name, share in settings.flags.start.items() if share} == {"STREAMING"}
+    assert replace(off, name=plain.name, environment=plain.environment) == plain
+    assert {name for name, _ in off.environment.items() ^ plain.environment.items()} == {
+        f"FEATURE_{name}" for name in FEATURES.keys() - {"STREAMING"}
+    }
 
 
 def test_a_key_of_the_benchmark_is_one_that_can_be_made() -> None:

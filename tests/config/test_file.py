@@ -126,3 +126,9 @@ def test_a_missing_file_is_a_problem_not_an_exception(tmp_path: Path) -> None:
         "no.yaml: cannot be read: No such file or directory"
     )
     assert "cannot be read" in str(read_file(tmp_path).problems[0])
+
+
+@pytest.mark.parametrize("text", ['a: "\\ud800"', '"\\udfff": 1', 'a: ["\\udc00x"]'])
+def test_half_a_character_is_told_with_its_line(text: str) -> None:
+    """The gateway would not start, and not say why."""
+    assert problems(text)[0].startswith("t.yaml:1:") and "half of a character" in problems(text)[0]

@@ -44,7 +44,7 @@ def said(text: str) -> list[str]:
         ("limits: {messages: many}", "t.yaml:1: limits.messages: must be a whole number"),
         ("limits: {messages: 1.5}", "t.yaml:1: limits.messages: must be a whole number"),
         ("limits: {messages: 0}", "t.yaml:1: limits.messages: must be at least 1"),
-        ("limits: {depth: 1000}", "t.yaml:1: limits.depth: must be at most 512"),
+        ("limits: {depth: 1000}", "t.yaml:1: limits.depth: must be at most 200"),
         ("streaming: {ping: .inf}", "t.yaml:1: streaming.ping: must be a finite number"),
         ("streaming: {ping: 0}", "t.yaml:1: streaming.ping: must be more than 0"),
         ("streaming: {ping: soon}", "t.yaml:1: streaming.ping: must be a number"),

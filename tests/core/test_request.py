@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 
 from app.core.card import Ability
+from app.core.clock import ManualClock
 from app.core.request import Embeddings, Request, Terms
-from tests.core.nouns import chat, embedding
+from app.core.steps import Steps
+from tests.core.nouns import chat, embedding, terms
 
 
 def test_a_request_goes_by_the_id_of_its_terms() -> None:
@@ -39,3 +41,13 @@ def test_defaults_are_what_openai_means_by_nothing_said() -> None:
     assert (plain.n, plain.stream, plain.max_tokens, plain.logprobs) == (1, False, None, None)
     assert plain.hints == {}
     assert plain.hints is not chat().hints
+
+
+def test_an_upstream_is_told_its_place_in_the_trace() -> None:
+    """Of a request that is traced, that of the attempt; else that of the request, where it has one."""
+    assert terms().trace_headers == {}
+    assert terms(trace_parent="00-1-2-00").trace_headers == {"traceparent": "00-1-2-00"}
+    steps = Steps("a" * 32, None, ManualClock())
+    steps.attempt()
+    traced = terms(trace_parent="00-1-2-01", trace_state="vendor=a1", steps=steps)
+    assert traced.trace_headers == {"traceparent": steps.header, "tracestate": "vendor=a1"}

@@ -321,6 +321,9 @@ async def test_what_does_not_fit_goes_to_a_cheaper_model(tmp_path: Path) -> None
             await settled(asking, used)
         assert [reply.model for reply in replies] == [CLAUDE, OTHER, OTHER]
         assert replies[1].headers["x-tierway-fallback"] == CLAUDE
+        decision = await asking.decision(replies[1].id)
+        assert decision["passed_over"] == "budget_exceeded" and "a limit on spend" in decision["summary"]
+        assert await service.metric("tierway_fallbacks_total", cause="budget_exceeded") == 2
         assert (await answered(asking, 1_000)).code == "budget_exceeded"
         assert made(service, "anthropic") == 1
 

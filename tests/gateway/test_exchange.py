@@ -208,6 +208,7 @@ def test_a_record_holds_everything_the_request_was() -> None:
         "score": 0.2,
         "strategy": "cost",
         "reason": "it can",
+        "passed_over": None,
         "fallback_from": "gpu/qwen",
         "attempts": tuple(exchange.attempts),
         "tokens": Tokens(10, 5),

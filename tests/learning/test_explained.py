@@ -41,6 +41,9 @@ def test_a_model_that_stands_in_says_for_whom_and_why() -> None:
     assert "It stands in for ollama/rnj (refused)." in words
     assert "ollama/rnj at nothing (tried, and failed: refused)" in words
     assert "It stands in for ollama/rnj (passed over as unhealthy)." in told(fallback_from="ollama/rnj")
+    poor = told(fallback_from="ollama/rnj", passed_over="budget_exceeded")
+    assert "It stands in for ollama/rnj (passed over: a limit on spend does not allow it)." in poor
+    assert "(passed over: of_tomorrow)" in told(fallback_from="ollama/rnj", passed_over="of_tomorrow")
 
 
 def test_a_request_that_failed_says_what_was_tried() -> None:

@@ -246,6 +246,9 @@ def test_standing_in_for_a_model_that_was_not_even_tried_is_a_fallback() -> None
     answered = Attempt("ollama/rnj-1", "ollama", "ok", None, 1.0)
     seen = Seen().observe(replace(RECORD, fallback_from="claude/opus", attempts=(answered,)))
     assert seen.series("fallbacks_total") == [{"from": "claude/opus", "to": "ollama/rnj-1", "cause": "unhealthy"}]
+    poor = replace(RECORD, fallback_from="claude/opus", passed_over="budget_exceeded", attempts=(answered,))
+    (found,) = Seen().observe(poor).series("fallbacks_total")
+    assert found["cause"] == "budget_exceeded", "nobody looks for a fault where there is none"
     again = Seen().observe(replace(RECORD, fallback_from="gpu/qwen"))
     assert len(again.series("fallbacks_total")) == 1
 

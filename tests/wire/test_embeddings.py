@@ -316,3 +316,9 @@ def test_any_reply_ends_in_vectors_or_an_error_of_ours(data: list[Any], usage: A
     except GatewayError:
         return
     assert len(read.vectors) == len(data)
+
+
+def test_a_nesting_bomb_is_refused_before_it_is_sent_on() -> None:
+    """What is nested deeper than JSON can be written was a fault of ours."""
+    with pytest.raises(InvalidJson, match="deeper"):
+        read_request(b'{"model": "e5", "input": "x", "extra": ' + b"[" * 300 + b"]" * 300 + b"}", TERMS)

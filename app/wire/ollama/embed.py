@@ -10,12 +10,13 @@ from app.core.card import Card
 from app.core.errors import BadReply, UnsupportedParameter
 from app.core.request import EmbeddingRequest, Embeddings
 from app.wire.codec import Outgoing
-from app.wire.fields import token_count
+from app.wire.fields import parse, token_count
 from app.wire.ollama.faults import fault
 from app.wire.ollama.window import window
 
 _KNOWN: Final = frozenset({"model", "input", "dimensions", "encoding_format", "keep_alive"})
 _NUMBERS: Final = frozenset({int, float})
+LARGEST: Final = 3.4028234663852886e38  # of 32-bit floats, which is what clients get
 
 
 def write_embed(request: EmbeddingRequest, card: Card) -> Outgoing:
@@ -36,8 +37,8 @@ def write_embed(request: EmbeddingRequest, card: Card) -> Outgoing:
 def read_embed(body: bytes, request: EmbeddingRequest, card: Card, outgoing: Outgoing) -> Embeddings:
     """The vectors of a whole reply, one per input."""
     try:
-        reply = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        reply = parse(body)
+    except ValueError:
         raise BadReply("the upstream's embeddings are not JSON") from None
     if not isinstance(reply, dict):
         raise BadReply("the upstream's embeddings are not an object")
@@ -57,4 +58,7 @@ def read_embed(body: bytes, request: EmbeddingRequest, card: Card, outgoing: Out
 def _vector(row: Any) -> tuple[float, ...]:
     if not isinstance(row, list) or not row or not set(map(type, row)) <= _NUMBERS:
         raise BadReply("the upstream's embedding is not a list of numbers")
-    return tuple(map(float, row))
+    numbers = tuple(map(float, row))
+    if not -LARGEST <= min(numbers) <= max(numbers) <= LARGEST:
+        raise BadReply("the upstream's embedding holds a number that 32 bits do not hold")
+    return numbers

@@ -27,6 +27,7 @@ from app.core.messages import (
 from app.core.request import Request, Terms
 from app.wire.bounds import check_pieces
 from app.wire.codec import Limits
+from app.wire.fields import TooDeep, parse
 
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _HINTS: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"})
@@ -49,8 +50,10 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
     if len(body) > limits.body_bytes:
         raise RequestTooLarge(f"the body is larger than {limits.body_bytes} bytes")
     try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        fields = parse(body, limits.depth)
+    except TooDeep:
+        raise InvalidJson(f"the body is nested deeper than {limits.depth} levels") from None
+    except ValueError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidJson("the body is not a JSON object")

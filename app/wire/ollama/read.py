@@ -19,7 +19,7 @@ from app.core.money import Tokens
 from app.core.request import Request
 from app.core.tokens import estimate
 from app.wire.codec import Outgoing
-from app.wire.fields import token_count
+from app.wire.fields import parse, token_count
 from app.wire.lines import LineSplitter
 from app.wire.ollama.faults import fault
 from app.wire.ollama.window import ran_out, was_cut
@@ -194,8 +194,8 @@ class _Answer:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        reply = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        reply = parse(line)
+    except ValueError:
         raise BadReply("the upstream sent a line that is not JSON") from None
     if not isinstance(reply, dict):
         raise BadReply("the upstream sent JSON that is not an object")

@@ -18,6 +18,7 @@ from app.wire.ollama.read import COUNTS
 
 _REASON_OF: Final[Mapping[str, str]] = {"length": "length"}
 _DETAILS: Final = frozenset(COUNTS)
+_LAST_SECOND: Final = 253_402_300_799  # of the year 9999: dates end there
 
 
 def writer(request: Request) -> OllamaWriter:
@@ -68,7 +69,7 @@ class OllamaWriter:
 
     def _message(self, fields: Mapping[str, Any], logprobs: Mapping[str, Any] | None) -> bytes:
         line = {**self._head, "message": _message(fields), "done": False}
-        if logprobs:
+        if logprobs and logprobs.get("content"):  # there are none of a refusal here
             line["logprobs"] = logprobs["content"]
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -84,7 +85,7 @@ def write_reply(answer: Answer, request: Request) -> bytes:
     finish = Finish(choice.finish or "stop", detail=choice.detail)
     reply = {**_head(answer.start), "message": _message(fields), **_done(finish, answer.usage)}
     if choice.logprobs:
-        reply["logprobs"] = choice.logprobs["content"]
+        reply["logprobs"] = choice.logprobs.get("content") or []
     return orjson.dumps(reply)
 
 
@@ -93,7 +94,7 @@ def write_error(error: GatewayError) -> bytes:
 
 
 def _head(start: Start) -> dict[str, Any]:
-    created = datetime.fromtimestamp(start.created, UTC).isoformat().replace("+00:00", "Z")
+    created = datetime.fromtimestamp(min(max(start.created, 0), _LAST_SECOND), UTC).isoformat().replace("+00:00", "Z")
     return {"model": start.model, "created_at": created}
 
 

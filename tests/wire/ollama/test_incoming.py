@@ -131,5 +131,5 @@ def test_limits_hold() -> None:
 
 def test_a_nesting_bomb_is_refused() -> None:
     deep = b'{"model":"m","messages":[{"role":"user","tool_calls":[{"function":{"name":"f","arguments":'
-    with pytest.raises(InvalidValue):
+    with pytest.raises(InvalidJson):
         ollama.read_request(deep + b'{"a":' * 400 + b"1" + b"}" * 402 + b"]}]}", TERMS, Limits())
