@@ -85,7 +85,7 @@ async def test_days_that_are_asked_for(client: httpx2.AsyncClient) -> None:
         ("report", "since=7d&to=2024-10-01", "since", "either"),
         ("report", "goal=nothing", "goal", "no goal"),
         ("report", "format=pdf", "format", "'json'"),
-        ("report", "investment=-1", "investment", "greater than or equal to 0"),
+        ("report", "investment=-1", "investment", "at least 0"),
         ("report", "per_month=inf", "per_month", "finite number"),
         ("report", "first=2024-10-01", "first", "unknown parameter"),
     ],
