@@ -163,7 +163,7 @@ class _Reading:
         name = named[1] if named else None
         if name is None:
             if str(value).strip().lower() in terms.NO_KEYS:
-                return None
+                return kind.key if base is None else None
             label = re.sub(r"\W+", "_", f"{kind.name or provider}_{path[1]}" if base else kind.name or provider)
             name = kind.key if kind.key and base is None else f"{label}_API_KEY".upper()
             self._note(at, f"secrets stay out of the file: set {name} where the gateway starts")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final, cast
 
 import orjson
@@ -21,6 +20,7 @@ Json = Mapping[str, Any]
 
 COMPRESSED_FROM: Final = 1_024
 COMPRESSED_TO: Final = 65_536  # what is longer holds mostly media, and would take too long
+LARGEST: Final = 2**53
 UNPACKED_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 240  # what is nested deeper cannot be written again
 PIECES_MAX: Final = 4_000  # messages and parts of one session: what a request may hold, with room for the next turn
@@ -82,9 +82,13 @@ def read_said(data: bytes) -> Said:
 
 
 def _moment(value: Any) -> float:
-    if not isfinite(value):  # raises TypeError for what is no number
+    if not abs(value) < LARGEST:  # raises TypeError for what is no number
         raise ValueError("no moment")
     return float(value)
+
+
+def _count(value: Any) -> int:
+    return int(_moment(value))
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -126,9 +130,9 @@ def _kept(about: Sequence[bytes], entries: Sequence[bytes]) -> Kept:
         system=tuple(map(_message, parse(fields[b"system"], DEPTH_MAX))),
         model=rest["model"],
         rollout=rest.get("rollout"),
-        hidden=frozenset(map(int, rest["hidden"])),
-        dropped=int(rest["dropped"]),
-        turns=int(rest["turns"]),
+        hidden=frozenset(map(_count, rest["hidden"])),
+        dropped=_count(rest["dropped"]),
+        turns=_count(rest["turns"]),
         created_at=_moment(rest["created_at"]),
         updated_at=_moment(rest["updated_at"]),
         born=fields[b"born"].decode(),

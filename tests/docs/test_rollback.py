@@ -17,7 +17,7 @@ import yaml
 from tests.flows.asking import ADMIN_KEY, Asking, Load, Replica, replicas, within
 from tests.flows.service import MODELS
 
-pytestmark = pytest.mark.asyncio(loop_scope="function")
+pytestmark = [pytest.mark.asyncio(loop_scope="function"), pytest.mark.timeout(240)]
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 FIRST, SECOND, PAID = (MODELS[kind] for kind in ("ollama", "vllm", "anthropic"))
