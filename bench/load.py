@@ -18,7 +18,7 @@ import orjson
 
 from bench.processes import CpuMeter, rss, tree, without_stores
 from bench.reading import Reading
-from bench.workloads import Workload
+from bench.workloads import NUMBER, Workload
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost"})
 WARM_UP: Final = 0.4
@@ -44,6 +44,7 @@ class Tally:
     counting: bool = False
     stopped: bool = False
     begun: int = 0
+    asked: int = 0
     all_begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: int = 0
     events: int = 0
@@ -106,7 +107,9 @@ class Client(asyncio.Protocol):
         assert self._transport is not None
         self._reading = Reading(self._workload.stream)
         self._asked = time.perf_counter()
-        self._transport.write(self._request)
+        self._tally.asked += 1  # so that each asks something of its own
+        before, mark, after = self._request.partition(NUMBER.encode())
+        self._transport.write(before + (b"%08d" % self._tally.asked if mark else b"") + after)
 
     def _end(self, reading: Reading) -> None:
         self._reading = None
@@ -138,7 +141,7 @@ def address(url: str) -> tuple[str, int]:
 
 
 def request_bytes(ask: Ask, workload: Workload) -> bytes:
-    """The whole HTTP request."""
+    """The whole HTTP request; a `NUMBER` in it becomes that of the request when it is sent."""
     host, port = address(ask.url)
     body = orjson.dumps(
         {

@@ -23,6 +23,11 @@ DIRECTIVE: Final = "sim:tokens="
 SENTENCE: Final = "Explain the difference between a process and a thread. "
 
 
+NUMBER: Final = "00000000"
+"""Stands at the beginning of a prompt and becomes the request's own number, so that none asks what another has asked: a
+gateway may remember what it has read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """`connections` ask one request after the other for `seconds`, after a warm-up; `ramp` is over how many seconds
@@ -44,8 +49,8 @@ class Workload:
     @property
     def prompt(self) -> str:
         ask = f" {DIRECTIVE}{self.tokens}"
-        room = self.prompt_bytes - len(ask)
-        return (SENTENCE * (room // len(SENTENCE) + 1))[:room] + ask
+        room = self.prompt_bytes - len(NUMBER) - 1 - len(ask)
+        return f"{NUMBER} " + (SENTENCE * (room // len(SENTENCE) + 1))[:room] + ask
 
 
 WORKLOADS: Final = (

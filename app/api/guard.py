@@ -135,8 +135,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _turned_away(self) -> bool:
-        """Answers at once what there is no room for. Its body is dropped as it comes, while the head's time runs on."""
+        """Answers at once what there is no room for. Its body is dropped as it comes, while the head's time runs on.
+        A client that does not take its answers waits for them in the application, which reads no further meanwhile."""
         if self._answering or self.expect_100_continue or self.parser.get_method() != b"POST":
+            return False
+        if self.flow.write_paused:
             return False
         reply = self._full(self.url, self.headers)
         if reply is None:

@@ -90,7 +90,7 @@ class Attempts:
             committed, held = False, list[T]()
             exchange.attempt_begins(candidate)
             self._health.started(candidate.card)
-            exchange.machine_mark = self._machines.started(candidate.card.upstream)
+            exchange.running.machine_mark = self._machines.started(candidate.card.upstream)
             try:
                 async with contextlib.aclosing(open_(candidate)) as items:
                     async for item in items:
@@ -129,7 +129,7 @@ class Attempts:
     def _end(self, exchange: Exchange, candidate: Candidate, error: BaseException | None) -> None:
         self._seating.ended(candidate, exchange, error)
         charge_attempt(exchange, error)
-        exchange.attempt_ends(error, self._machines.ended(candidate.card.upstream, exchange.machine_mark))
+        exchange.attempt_ends(error, self._machines.ended(candidate.card.upstream, exchange.running.machine_mark))
         self._health.ended(candidate.card, error)
 
     def _call_up(self, exchange: Exchange, turns: Turns) -> None:

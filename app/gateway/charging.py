@@ -20,25 +20,27 @@ LENGTH: Final = "length"
 
 def charge_attempt(exchange: Exchange, error: BaseException | None) -> None:
     """Notes what the attempt that has just ended came to, if it came to anything."""
-    if exchange.usage is None and exchange.first_content is None:
+    running = exchange.running
+    if running.usage is None and running.first_content is None:
         if exchange.account.hold is None:
             return
         if not may_be_billed(_ended(exchange, None, error)):
-            exchange.charge_nano = 0
+            running.charge_nano = 0
             return
     priced_usage(exchange, error)
 
 
 def priced_usage(exchange: Exchange, error: BaseException | None = None) -> Usage:
     """The usage of the answer, with its price; the same however often it is asked for."""
-    if exchange.priced:
-        assert exchange.usage is not None
-        return exchange.usage
-    usage = exchange.usage or Usage(_estimate(exchange), estimated=True)
-    exchange.charge_nano = _charge(exchange, usage, error)
-    exchange.usage, exchange.priced = usage, True
+    running = exchange.running
+    if running.priced:
+        assert running.usage is not None
+        return running.usage
+    usage = running.usage or Usage(_estimate(exchange), estimated=True)
+    running.charge_nano = _charge(exchange, usage, error)
+    running.usage, running.priced = usage, True
     usage.stopped = exchange.stopped or ("budget" if exchange.account.lowered and exchange.finish == LENGTH else None)
-    usage.cost_nano = None if exchange.charge_nano is None else exchange.charge_nano + exchange.earlier_nano
+    usage.cost_nano = None if running.charge_nano is None else running.charge_nano + exchange.earlier_nano
     return usage
 
 
@@ -51,20 +53,20 @@ def _charge(exchange: Exchange, usage: Usage, error: BaseException | None) -> in
 
 
 def _ended(exchange: Exchange, usage: Usage | None, error: BaseException | None) -> Ended:
-    now = exchange.clock.monotonic()
+    now, running = exchange.clock.monotonic(), exchange.running
     return Ended(
         error,
         usage,
         streamed=exchange.streams,
-        begun=exchange.first_content is not None,
-        prompt=exchange.prompt,
-        seen_bytes=exchange.out_bytes,
-        seconds=now - exchange.attempt_started,
-        unread_seconds=now - exchange.read_at,
+        begun=running.first_content is not None,
+        prompt=running.prompt,
+        seen_bytes=running.out_bytes,
+        seconds=now - running.started,
+        unread_seconds=now - running.read_at,
     )
 
 
 def _estimate(exchange: Exchange) -> Tokens:
     if isinstance(exchange.request, Request):
-        return Tokens(prompt=estimate(exchange.request.input_bytes), completion=estimate(exchange.out_bytes))
+        return Tokens(prompt=estimate(exchange.request.input_bytes), completion=estimate(exchange.running.out_bytes))
     return Tokens()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from app.core.caller import Caller
@@ -35,8 +35,27 @@ class Learnt(NamedTuple):
 NOTHING: Final = Learnt()
 
 
+@dataclass(slots=True)
+class Running:
+    """The attempt that runs, or ran last, and what has come of it; before the first it asks nobody. `read_at`: when
+    something of its answer was read last. `priced`: `usage` is what it came to, and `charge_nano` what it is charged."""
+
+    candidate: Candidate | None
+    started: float
+    read_at: float
+    machine_mark: float = 0.0
+    prompt: Tokens | None = None
+    first_content: float | None = None
+    out_bytes: int = 0
+    out_pieces: int = 0
+    usage: Usage | None = None
+    priced: bool = False
+    charge_nano: int | None = None
+
+
 class Exchange:
-    """Collects what happens. Times are seconds of the clock handed in."""
+    """Collects what happens to a request; what happens to one attempt is in `running`. Times are seconds of the clock
+    handed in."""
 
     def __init__(self, caller: Caller, request: Request | EmbeddingRequest, endpoint: str, clock: Clock) -> None:
         self.caller = caller
@@ -55,21 +74,13 @@ class Exchange:
         self.sent = request  # as the current candidate gets it
         self.noticing = Noticing(request) if isinstance(request, Request) else None
         self.defaults: tuple[str, ...] = ()
-        self.candidate: Candidate | None = None
+        self.running = Running(None, self.started, self.started)
         self.attempts: list[Attempt] = []
-        self.usage: Usage | None = None
         self.finish: str | None = None
         self.stopped: str | None = None
         self.error: GatewayError | None = None
         self.failure: GatewayError | None = None  # of the attempt before
-        self.first_content: float | None = None
-        self.out_bytes = self.out_pieces = 0
         self._finished: set[int] = set()
-        self.attempt_started = self.read_at = 0.0  # and when something of the answer was read last
-        self.prompt: Tokens | None = None
-        self.machine_mark = 0.0
-        self.priced = False  # `usage` is what the attempt came to, and `charge_nano` what it is charged
-        self.charge_nano: int | None = None
         self.earlier_nano = 0  # charged for attempts that came to nothing
         self._upstream_seconds = 0.0
         self.continuation: Continuation | None = None
@@ -77,6 +88,10 @@ class Exchange:
     @property
     def plan(self) -> Plan | None:
         return None if self.planned is None else self.planned.plan
+
+    @property
+    def candidate(self) -> Candidate | None:
+        return self.running.candidate
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -97,31 +112,34 @@ class Exchange:
     # --- attempts ---
 
     def attempt_begins(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.earlier_nano += self.charge_nano or 0
-        self.usage, self.prompt, self.priced, self.charge_nano = None, None, False, None
-        self.attempt_started = self.read_at = self.clock.monotonic()
+        self.earlier_nano += self.running.charge_nano or 0
+        now = self.clock.monotonic()
+        self.running = Running(candidate, now, now)
+
+    def attempt_seconds(self) -> float:
+        return self.clock.monotonic() - self.running.started
 
     def attempt_ends(self, error: BaseException | None, machine_seconds: float | None = None) -> None:
         """Notes how the running attempt went: well (None), with a core error, or because the caller left."""
-        assert self.candidate is not None
+        running = self.running
+        assert running.candidate is not None
         self.failure = error if isinstance(error, GatewayError) else None
-        seconds = self.clock.monotonic() - self.attempt_started
+        seconds = self.attempt_seconds()
         self._upstream_seconds += seconds
         outcome, blame = _outcome(error) if self.stopped is None else ("stopped", None)
-        card, leased = self.candidate.card, self.account.hold is not None
-        tokens = None if self.usage is None else self.usage.tokens
+        card, leased = running.candidate.card, self.account.hold is not None
+        tokens = None if running.usage is None else running.usage.tokens
         attempt = Attempt(
-            card.id, card.upstream, outcome, blame, seconds, self.charge_nano, tokens, machine_seconds, leased
+            card.id, card.upstream, outcome, blame, seconds, running.charge_nano, tokens, machine_seconds, leased
         )
         self.attempts.append(attempt)
-        told = self.usage is not None and not self.usage.estimated
+        told = running.usage is not None and not running.usage.estimated
         self.account.ends(attempt, stands_in=self.stands_in_for is not None, told=told)
 
     def begun_by(self, event: Event) -> bool:
         """Whether the answer begins with this event of it; notes what is told before."""
         if type(event) is Start:
-            self.prompt = event.prompt
+            self.running.prompt = event.prompt
         return is_content(event)
 
     def waits(self, seconds: float) -> None:
@@ -156,26 +174,31 @@ class Exchange:
 
     def continues(self, said: str) -> None:
         """The answer broke off after so much; the attempt is over, and another model is to go on."""
-        assert self.candidate is not None
-        before, model = self.continuation, self.candidate.card.id
-        broken = () if before is None else before.broken
-        began = self.first_content if before is None else before.began
-        tokens = Tokens() if self.usage is None else self.usage.tokens
+        before, over = self.continuation, self.running
+        assert over.candidate is not None
+        broken = (*(() if before is None else before.broken), over.candidate.card.id)
+        tokens = Tokens() if over.usage is None else over.usage.tokens
         tokens = tokens if before is None else before.tokens + tokens
-        self.continuation = Continuation(said, (*broken, model), began, tokens, self.candidate, self.charge_nano)
-        self.first_content, self.out_bytes, self.out_pieces = None, 0, 0
+        self.continuation = Continuation(said, broken, self.began, tokens, over.candidate, over.charge_nano)
+        self.running = Running(over.candidate, over.started, over.read_at, charge_nano=over.charge_nano)
 
     def gave_up(self) -> None:
         """Nobody went on with it: it is what it was when it broke off."""
         before = self.continuation
         assert before is not None
-        self.candidate, self.charge_nano, self.priced = before.candidate, before.charge_nano, True
-        self.usage, self.first_content = Usage(Tokens(), estimated=True), before.began
+        self.running = replace(
+            self.running,
+            candidate=before.candidate,
+            first_content=before.began,
+            usage=Usage(Tokens(), estimated=True),
+            priced=True,
+            charge_nano=before.charge_nano,
+        )
 
     @property
     def began(self) -> float | None:
         """When the first content came, whoever it was of."""
-        return self.first_content if self.continuation is None else self.continuation.began
+        return self.running.first_content if self.continuation is None else self.continuation.began
 
     # --- what callers and readers of the record are told ---
 
@@ -216,8 +239,8 @@ class Exchange:
     @property
     def used(self) -> Usage | None:
         """What the whole answer used, for records and limits alike; None where nothing was."""
-        nothing = self.usage is None and self.continuation is None
-        return None if nothing else self.summed(self.usage or Usage(Tokens()))
+        usage = self.running.usage
+        return None if usage is None and self.continuation is None else self.summed(usage or Usage(Tokens()))
 
     def ends(self, error: GatewayError | None) -> None:
         """The caller has all he will get. `error` is what ended it early."""
@@ -282,12 +305,12 @@ class Exchange:
         request, planned = self.request, self.planned
         if not isinstance(request, Request) or planned is None:
             return NOTHING
-        noticed = None if self.noticing is None or self.first_content is None else self.noticing.noticed()
+        noticed = None if self.noticing is None or self.running.first_content is None else self.noticing.noticed()
         return Learnt(noticed, ask_of(request, self.caller.key_id, planned.read.text, planned.read.sketch))
 
     def _cost(self) -> int | None:
         """Of all attempts; None where nobody knows what the answer cost."""
-        if self.usage is not None and self.charge_nano is None:
+        if self.running.usage is not None and self.running.charge_nano is None:
             return None
         spent = [attempt.cost_nano for attempt in self.attempts if attempt.cost_nano is not None]
         return sum(spent) if spent else None

@@ -104,7 +104,7 @@ class Gateway:
             )
             async with contextlib.aclosing(walk):
                 async for reply in walk:
-                    exchange.usage = usage_of(reply, request)
+                    exchange.running.usage = usage_of(reply, request)
                     embedded = Embedded(reply, exchange.served(), priced_usage(exchange))
         return embedded
 

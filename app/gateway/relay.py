@@ -21,16 +21,17 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
     more, ends here as one that reached its length."""
     account = exchange.account
     async for event in events:
-        if exchange.first_content is None:
-            exchange.first_content = exchange.clock.monotonic()
+        running = exchange.running
+        if running.first_content is None:
+            running.first_content = exchange.clock.monotonic()
         if exchange.noticing is not None:
             exchange.noticing.see(event)
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
-                exchange.out_bytes += len(piece) if piece.isascii() else size(piece)
-                exchange.out_pieces += bool(piece)
-                exchange.read_at = exchange.clock.monotonic()
-                if account.outgrown(exchange.out_pieces, exchange.out_bytes) and not await extend(account):
+                running.out_bytes += len(piece) if piece.isascii() else size(piece)
+                running.out_pieces += bool(piece)
+                running.read_at = exchange.clock.monotonic()
+                if account.outgrown(running.out_pieces, running.out_bytes) and not await extend(account):
                     ends = exchange.stop()
                     await events.aclose()  # at once: whoever reads slowly must not pay for what goes on meanwhile
                     for end in ends:
@@ -43,7 +44,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
             case Finish():
                 exchange.finished(event)
             case Usage():
-                exchange.usage = event
+                running.usage = event
                 continue
             case Fault():
                 exchange.error = event.error

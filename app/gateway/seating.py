@@ -73,13 +73,13 @@ class Seating:
         """The first content has come."""
         gate = self.gates.get(candidate.card.upstream)
         if gate is not None and exchange.streams:  # else the time tells of the answer's length
-            gate.first_token(candidate.card.id, exchange.clock.monotonic() - exchange.attempt_started)
+            gate.first_token(candidate.card.id, exchange.attempt_seconds())
 
     def ended(self, candidate: Candidate, exchange: Exchange, error: BaseException | None) -> None:
         """The attempt is over, and its seat free."""
         gate = self.gates.get(candidate.card.upstream)
         if gate is not None:
-            gate.ended(exchange.clock.monotonic() - exchange.attempt_started, error)
+            gate.ended(exchange.attempt_seconds(), error)
 
     async def _wait(self, gate: Gate, candidate: Candidate, at_last: bool, exchange: Exchange) -> None:
         began = exchange.clock.monotonic()

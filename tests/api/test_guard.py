@@ -245,6 +245,22 @@ async def test_who_is_turned_away_and_never_sends_his_body_is_let_go(server: Ser
     assert (await line.rest()).startswith(b"HTTP/1.1 503")
 
 
+async def test_who_takes_no_refusals_is_not_written_ever_more(server: Server, line: Line) -> None:
+    """A refusal is longer than the request it answers: one connection could fill the memory of a gateway that is short
+    of it."""
+    server.gate.pressure = "memory"
+    sent, count = post() * 1_000, 0
+    with contextlib.suppress(TimeoutError):
+        while count < 40_000:
+            async with asyncio.timeout(0.5):
+                await line.send(sent)
+            count += 1_000
+    (connection,) = server.uvicorn.server_state.connections
+    assert connection.transport.get_write_buffer_size() < 1_000_000
+    for _ in range(count):
+        assert (await line.reply())[0] == 503
+
+
 async def test_what_stands_behind_an_answer_is_not_turned_away_before_it(server: Server, line: Line) -> None:
     """Replies come in the order of their requests."""
     await line.send(post(path="/slow"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -88,3 +89,24 @@ async def test_a_stream_with_too_few_events_is_cut_short(url: str) -> None:
     asked = request_bytes(cheat, workload).replace(b"sim:tokens=50", b"sim:tokens=04")
     seen = await measure(cheat, workload, asked)
     assert seen["requests"] == 0 and set(seen["errors"]) == {"cut short"}
+
+
+async def test_no_request_asks_what_another_has_asked() -> None:
+    """Else a gateway that remembers what it has read looks cheaper than it is with real traffic."""
+    sent: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+                sent.append(orjson.loads(await reader.readexactly(length))["messages"][0]["content"].encode())
+                body = b'{"choices":[{"message":{"content":"yes"}}]}'
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        await measure(Ask(f"http://127.0.0.1:{port}/v1", QUICK), short(QUICK))
+    assert len(sent) > 10 and len(set(sent)) == len(sent)
+    assert {len(each) for each in sent} == {200}

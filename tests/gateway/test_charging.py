@@ -44,8 +44,8 @@ def most(exchange: Exchange) -> int:
 
 
 def answered(exchange: Exchange, text: str) -> None:
-    exchange.first_content = exchange.read_at = exchange.clock.monotonic()
-    exchange.out_bytes += len(text)
+    exchange.running.first_content = exchange.running.read_at = exchange.clock.monotonic()
+    exchange.running.out_bytes += len(text)
 
 
 # --- the answer's usage -----------------------------------------------------------------------------------------------
@@ -59,9 +59,9 @@ def test_a_request_without_a_candidate_has_no_price() -> None:
 def test_settling_again_changes_nothing() -> None:
     """It happens once when the answer ends, and once when its attempt does."""
     exchange = begun()
-    exchange.usage = Usage(Tokens(10, 5))
+    exchange.running.usage = Usage(Tokens(10, 5))
     assert priced_usage(exchange) is priced_usage(exchange, Broken("reset"))
-    assert exchange.usage == Usage(Tokens(10, 5), cost_nano=20)
+    assert exchange.running.usage == Usage(Tokens(10, 5), cost_nano=20)
 
 
 def test_an_unknown_price_stays_unknown() -> None:
@@ -73,9 +73,9 @@ def test_an_unknown_price_stays_unknown() -> None:
 def test_what_earlier_attempts_were_charged_is_told_as_well() -> None:
     """The caller pays for both, and a budget counts both."""
     exchange = begun()
-    exchange.usage = Usage(Tokens(10, 5))
+    exchange.running.usage = Usage(Tokens(10, 5))
     exchange.earlier_nano = 7
-    assert priced_usage(exchange).cost_nano == 27 and exchange.charge_nano == 20
+    assert priced_usage(exchange).cost_nano == 27 and exchange.running.charge_nano == 20
 
 
 def test_an_answer_that_was_ended_says_by_what() -> None:
@@ -93,7 +93,7 @@ def test_an_answer_that_was_given_less_room_says_so_where_it_ended_there(finish:
 
 async def test_what_the_upstream_says_counts_also_where_more_was_held() -> None:
     exchange = await held()
-    exchange.usage = Usage(Tokens(10, 5))
+    exchange.running.usage = Usage(Tokens(10, 5))
     assert priced_usage(exchange).cost_nano == 20
 
 
@@ -108,7 +108,7 @@ async def test_an_answer_nobody_counted_is_charged_what_it_can_have_been() -> No
 
 async def test_embeddings_that_nobody_counted_are_charged_what_was_held() -> None:
     exchange = await held(embedding(inputs=("text",)))
-    exchange.usage = Usage(Tokens(1), estimated=True)
+    exchange.running.usage = Usage(Tokens(1), estimated=True)
     assert priced_usage(exchange).cost_nano == most(exchange) == 12
 
 
@@ -120,7 +120,7 @@ async def test_an_attempt_that_is_not_billed_is_charged_nothing(error: Exception
     """And has no tokens, not those of its prompt: they would be taken from the key's minute."""
     exchange = await held()
     charge_attempt(exchange, error)
-    assert (exchange.charge_nano, exchange.usage) == (0, None)
+    assert (exchange.running.charge_nano, exchange.running.usage) == (0, None)
     exchange.attempt_ends(error)
     (owed,) = exchange.account.owed
     assert (owed.nano, owed.billed) == (0, None)
@@ -131,24 +131,27 @@ async def test_an_attempt_that_is_not_billed_is_charged_nothing(error: Exception
 async def test_an_attempt_that_may_be_billed_is_charged_in_full(error: BaseException) -> None:
     exchange = await held(chat(max_tokens=100, input_bytes=400))
     charge_attempt(exchange, error)
-    assert exchange.charge_nano == most(exchange)
+    assert exchange.running.charge_nano == most(exchange)
     exchange.attempt_ends(error)
-    assert exchange.account.owed[0].nano == exchange.charge_nano and exchange.record().cost_nano == exchange.charge_nano
+    assert (
+        exchange.account.owed[0].nano == exchange.running.charge_nano
+        and exchange.record().cost_nano == exchange.running.charge_nano
+    )
 
 
 async def test_a_prompt_that_was_told_before_the_break_is_charged_as_told() -> None:
     """An overloaded model that says so in the middle of a stream has read the prompt."""
     exchange = await held()
-    exchange.prompt = Tokens(50)
+    exchange.running.prompt = Tokens(50)
     charge_attempt(exchange, ServerFault("overloaded"))
-    assert exchange.charge_nano is not None and 50 <= exchange.charge_nano < most(exchange) + 50
+    assert exchange.running.charge_nano is not None and 50 <= exchange.running.charge_nano < most(exchange) + 50
 
 
 @pytest.mark.parametrize("error", [None, Broken("reset")])
 def test_where_nothing_is_held_nothing_is_charged_for_nothing(error: Exception | None) -> None:
     exchange = begun()
     charge_attempt(exchange, error)
-    assert (exchange.charge_nano, exchange.usage) == (None, None)
+    assert (exchange.running.charge_nano, exchange.running.usage) == (None, None)
 
 
 def test_where_nothing_is_held_what_came_is_priced() -> None:
@@ -157,4 +160,6 @@ def test_where_nothing_is_held_what_came_is_priced() -> None:
     exchange.noticing.see(Text("x" * 20))
     answered(exchange, "x" * 20)
     charge_attempt(exchange, GeneratorExit())
-    assert exchange.charge_nano == 110 and exchange.usage is not None and exchange.usage.estimated
+    assert (
+        exchange.running.charge_nano == 110 and exchange.running.usage is not None and exchange.running.usage.estimated
+    )

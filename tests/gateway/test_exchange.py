@@ -177,11 +177,11 @@ def test_a_record_holds_everything_the_request_was() -> None:
     made = Plan((Candidate(QWEN, "local"), Candidate(OPUS, "it can")), "cost", verdict=SIMPLE)
     exchange.planned = Planned(made, flags={"LOCAL_MODELS": True})
     attempt(exchange, 0, Broken("reset"), 1.0)
-    exchange.first_content = exchange.started + 1.5
     exchange.attempt_begins(made.candidates[1])
+    exchange.running.first_content = exchange.started + 1.5
     move(exchange, 1.0)
-    exchange.usage = Usage(Tokens(10, 5), estimated=True, truncated=True)
-    exchange.charge_nano = 20
+    exchange.running.usage = Usage(Tokens(10, 5), estimated=True, truncated=True)
+    exchange.running.charge_nano = 20
     exchange.attempt_ends(None)
     exchange.finish = "stop"
     expected = {
@@ -239,7 +239,7 @@ def test_what_earlier_attempts_were_charged_is_in_the_sum_once() -> None:
     exchange = exchange_of(OPUS, QWEN, BACKUP)
     for candidate, nano in zip(planned(OPUS, QWEN, BACKUP).candidates, (30, None, 5), strict=True):
         exchange.attempt_begins(candidate)
-        exchange.charge_nano = nano
+        exchange.running.charge_nano = nano
         exchange.attempt_ends(Broken("reset") if nano != 5 else None)
     assert [each.cost_nano for each in exchange.attempts] == [30, None, 5]
     assert (exchange.earlier_nano, exchange.record().cost_nano) == (30, 35)
@@ -263,10 +263,23 @@ def test_an_attempt_remembers_what_was_told_before_the_answer_began() -> None:
     """Of an answer that breaks off before its first word, the prompt was read, and is billed."""
     exchange = exchange_of(OPUS)
     assert not exchange.begun_by(Start("c", "m", 0, "messages", prompt=Tokens(7)))
-    assert exchange.prompt == Tokens(7)
-    assert exchange.begun_by(Text("a")) and exchange.prompt == Tokens(7)
+    assert exchange.running.prompt == Tokens(7)
+    assert exchange.begun_by(Text("a")) and exchange.running.prompt == Tokens(7)
     exchange.attempt_begins(Candidate(OPUS, "again"))
-    assert exchange.prompt is None
+    assert exchange.running.prompt is None
+
+
+def test_what_a_broken_answer_used_counts_once_while_nobody_goes_on_with_it_yet() -> None:
+    """Its tokens are taken from the key's minute: a caller that leaves meanwhile would pay twice for them."""
+    exchange = exchange_of(OPUS, QWEN, request=chat(stream=True))
+    exchange.attempt_begins(planned(OPUS, QWEN).candidates[0])
+    exchange.running.first_content, exchange.running.usage = exchange.started, Usage(Tokens(10, 5))
+    exchange.running.charge_nano = 20
+    exchange.attempt_ends(Broken("reset"))
+    exchange.continues("hel")
+    assert exchange.record().tokens == Tokens(10, 5)
+    exchange.attempt_begins(planned(OPUS, QWEN).candidates[1])
+    assert (exchange.earlier_nano, exchange.record().cost_nano) == (20, 20)
 
 
 def test_a_request_without_a_plan_has_a_record_all_the_same() -> None:
@@ -298,7 +311,7 @@ def test_the_status_is_what_the_client_was_sent(
     """A stream that broke after it began was sent 200, and its code says how it broke; nobody saw 499 but us."""
     exchange = exchange_of(QWEN, request=chat(stream=stream))
     exchange.error = error
-    exchange.first_content = exchange.started if content else None
+    exchange.running.first_content = exchange.started if content else None
     record = exchange.record()
     assert (record.status, record.error_code) == (status, None if error is None else error.code)
     assert record.client_gone is isinstance(error, ClientGone)
@@ -320,7 +333,7 @@ def answered(text: str, read: Read = UNREAD, caller: Caller = ANONYMOUS) -> Reco
     assert exchange.noticing is not None and exchange.plan is not None
     exchange.planned = Planned(exchange.plan, read)
     exchange.noticing.see(Text(text))
-    exchange.first_content = exchange.started
+    exchange.running.first_content = exchange.started
     return exchange.record(exchange.looked_back())
 
 

@@ -83,7 +83,7 @@ async def test_usage_is_the_last_event_wherever_it_came(place: int) -> None:
     exchange = begun()
     events = await relayed(exchange, [*rest[:place], usage, *rest[place:]])
     assert events == [*rest, usage]
-    assert exchange.usage is usage
+    assert exchange.running.usage is usage
 
 
 async def test_an_answer_costs_what_its_tokens_cost() -> None:
@@ -141,7 +141,7 @@ async def test_the_first_content_and_the_finish_are_noted() -> None:
 
     async for _ in relay(exchange, upstream(), Answering(exchange, ()).extend):
         pass
-    assert exchange.first_content == exchange.started + 2.0
+    assert exchange.running.first_content == exchange.started + 2.0
     assert exchange.finish == "length"
 
 

@@ -57,7 +57,7 @@ def under_way(*, content: bool = True) -> Exchange:
     assert exchange.plan is not None
     exchange.attempt_begins(exchange.plan.candidates[0])
     if content:
-        exchange.first_content, exchange.out_bytes = exchange.started, 20
+        exchange.running.first_content, exchange.running.out_bytes = exchange.started, 20
     return exchange
 
 
@@ -139,7 +139,7 @@ async def test_what_was_used_before_the_client_left_is_estimated_and_priced() ->
 async def test_a_usage_that_was_told_before_the_end_is_priced_too() -> None:
     """The client may leave between the upstream's last word and ours."""
     exchange = under_way()
-    exchange.usage = Usage(Tokens(1_000, 500), truncated=True)
+    exchange.running.usage = Usage(Tokens(1_000, 500), truncated=True)
     record = await Office().close(ended(exchange, GeneratorExit()), GeneratorExit())
     assert (record.tokens, record.usage_estimated, record.cost_nano) == (Tokens(1_000, 500), False, 2_000)
     assert record.truncated
@@ -165,7 +165,7 @@ async def test_what_a_request_was_given_it_gives_back(used: Usage | None, tokens
     """Also when it was refused before any attempt: a key with one seat would be locked out."""
     office, exchange = Office(), exchange_of(OPUS)
     exchange.account.seats = Seats("seats", 1, "me")
-    exchange.usage = used
+    exchange.running.usage = used
     await office.close(exchange, Broken("reset"))
     assert office.left == [(exchange.account, tokens)]
 
