@@ -37,8 +37,8 @@ NOTHING: Final = Learnt()
 
 @dataclass(slots=True)
 class Running:
-    """The attempt that runs, or ran last, and what has come of it; before the first it asks nobody. `read_at`: when
-    something of its answer was read last. `priced`: `usage` is what it came to, and `charge_nano` what it is charged."""
+    """The attempt that runs, or ran last, and what has come of it; before the first it has no candidate. `read_at` is
+    when something of its answer was read last; once it is `priced`, `usage` is what it came to."""
 
     candidate: Candidate | None
     started: float
