@@ -21,6 +21,8 @@ from app.wire.objects import write_error
 
 HEADER_BYTES_MAX: Final = 32_768
 HEADER_FIELDS_MAX: Final = 100
+AHEAD_MAX: Final = 64
+"""So many requests may wait on one connection for the answer before theirs."""
 REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
 
@@ -122,6 +124,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._head_bytes + len(self.url) > HEADER_BYTES_MAX:
             self._refuse(HeadersTooLarge("The head of the request is too large."))
+            raise Refusal
+        if len(self.pipeline) >= AHEAD_MAX:  # uvicorn reads on with every answer, and keeps all that it reads
+            self._refuse(InvalidValue(f"At most {AHEAD_MAX} requests may be sent ahead."))
             raise Refusal
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._offered = True
