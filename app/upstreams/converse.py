@@ -120,6 +120,7 @@ async def _excerpt(reply: Reply) -> bytes:
 
 
 def _noted(event: Event, outgoing: Outgoing) -> Event:
+    """Readers of replies do not know what of the request was left out."""
     if type(event) is Start:
         event.ignored = outgoing.ignored
     return event

@@ -26,7 +26,7 @@ _CLOCK: Final = SystemClock()
 
 
 def reader(request: Request, card: Card, outgoing: Outgoing) -> ChatReader:
-    return ChatReader(request, card, outgoing)
+    return ChatReader(request, card)
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def error_in(reply: dict[str, Any]) -> GatewayError | None:
     return None
 
 
-def start_of(reply: dict[str, Any], request: Request, card: Card, outgoing: Outgoing) -> Start:
+def start_of(reply: dict[str, Any], request: Request, card: Card) -> Start:
     """Model is always ours: some servers echo what was asked, or a path."""
     reply_id, created = reply.get("id"), reply.get("created")
     fingerprint, tier = reply.get("system_fingerprint"), reply.get("service_tier")
@@ -63,7 +63,6 @@ def start_of(reply: dict[str, Any], request: Request, card: Card, outgoing: Outg
         dialect="chat",
         fingerprint=fingerprint if type(fingerprint) is str else None,
         service_tier=tier if type(tier) is str else None,
-        ignored=outgoing.ignored,
     )
 
 
@@ -99,10 +98,9 @@ def frame_of(payload: bytes, text: Text) -> Frame | None:
 class ChatReader:
     """A failure after events of the same bytes is raised on the next call, so that those events are not lost."""
 
-    def __init__(self, request: Request, card: Card, outgoing: Outgoing) -> None:
+    def __init__(self, request: Request, card: Card) -> None:
         self._request = request
         self._card = card
-        self._outgoing = outgoing
         self._decoder = SseDecoder()
         self._start: Start | None = None
         self._choices: dict[int, ChoiceReader] = {}
@@ -209,7 +207,7 @@ class ChatReader:
             if type(choice) is not dict:
                 raise BadReply("a choice of the reply is not an object")
             if self._start is None:
-                self._start = start_of(chunk, self._request, self._card, self._outgoing)
+                self._start = start_of(chunk, self._request, self._card)
                 events.append(self._start)
             index = choice_index(choice.get("index"), 0, self._request)
             known = self._choices.get(index)

@@ -28,7 +28,7 @@ def read_reply(body: bytes, request: Request, card: Card, outgoing: Outgoing) ->
     if error is not None:
         raise error
     choices = _choices(reply, request)
-    start = start_of(reply, request, card, outgoing)
+    start = start_of(reply, request, card)
     events: list[Event] = [start]
     for index, choice in choices.items():
         read = ChoiceReader(index, request, whole=True)

@@ -40,12 +40,6 @@ def test_start_tells_the_upstreams_own_name_for_the_model() -> None:
     assert start == Start("chatcmpl-1", "gpt-6-luna", 1_763_600_000, "chat", fingerprint="fp", service_tier="flex")
 
 
-def test_start_names_what_was_left_out() -> None:
-    request, model = ask(stream=True, seed=5), card(drop={"seed"})
-    (start, *_) = read([chunk({"content": "x"}, "stop")], request, model)
-    assert isinstance(start, Start) and start.ignored == ("seed",)
-
-
 def test_a_stream_without_a_usable_head_gets_one() -> None:
     (start, *_) = read([chunk({"content": "x"}, "stop", id=None, created="now", system_fingerprint=3, service_tier=[])])
     assert isinstance(start, Start)
