@@ -101,7 +101,8 @@ class Admission:
             answer, hold, seats = await self._ask(hold, rates, seats, caller, request)
             match answer:
                 case Denied() | Limited() | NoSeat() if not waited and self._leaving:
-                    waited = await self._after_who_leaves()
+                    waited = True
+                    await self._after_who_leaves()
                     continue
                 case None:  # the store is away, and this needs none
                     return self._held(account, request, hold)
@@ -138,13 +139,12 @@ class Admission:
         account.room = (bound.completion_tokens, bound.completion_tokens * PIECE_BYTES)
         return True
 
-    async def _after_who_leaves(self) -> bool:
+    async def _after_who_leaves(self) -> None:
         """Waits for those whose answers are over and who are just paying: a caller that makes one request after the
         other must not be kept out by the one before."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
                 await asyncio.gather(*self._leaving)
-        return True
 
     async def settle(self, account: Account) -> None:
         """Pays what is owed. Never raises: what the store does not take waits in the ledger's outbox. Who is cancelled
