@@ -42,6 +42,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
     timeout = _seconds(inbound, b"x-tierway-timeout")
     session = _text(inbound, b"x-tierway-session")
     asked = _one_of(inbound, b"x-tierway-priority", PRIORITIES)
+    resumable = TRUTHS[_one_of(inbound, RESUMABLE, ("true", "false"))]
     return Terms(
         request_id=inbound.request_id,
         root_id=inbound.request_id,
@@ -58,7 +59,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         session_max_cost_nano=_usd(inbound, b"x-tierway-session-max-cost"),
         truncate=_one_of(inbound, b"x-tierway-context", CONTEXTS) == "truncate",
         continues=_one_of(inbound, b"x-tierway-continue", ("true", "false")) == "true",
-        resumable=(resumable := TRUTHS[_one_of(inbound, RESUMABLE, ("true", "false"))]),
+        resumable=resumable,
         ignored=tuple(
             name.decode("latin-1") for name in headers if _is_ignored(name, caller) and (name, resumable) != DECLINED
         ),
