@@ -15,7 +15,7 @@ from typing import Final
 from app.config.schema import Overrides
 from app.config.settings import FlagSettings
 from app.core.caller import ANONYMOUS, Caller
-from app.core.shares import is_in_share as is_in_share
+from app.core.shares import is_in_share
 
 SCOPES: Final = ("agent", "key", "tenant")
 

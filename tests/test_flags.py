@@ -15,7 +15,7 @@ from app.config.load import load
 from app.config.schema import Overrides
 from app.config.settings import FlagSettings
 from app.core.caller import Caller
-from app.flags import Flags, is_in_share
+from app.flags import Flags
 
 SHARES = st.floats(0, 1)
 CALLER = Caller(key_id="k1", name="ci", tenant="acme")
@@ -37,51 +37,6 @@ def test_the_environment_sets_the_start_value() -> None:
     started = Flags.start(load({"FEATURE_STREAMING": "false", "FEATURE_SHADOW": "100%"}).flags)
     assert not started.evaluate("STREAMING", "u")
     assert started.evaluate("SHADOW", "u")
-
-
-@hypothesis(deadline=None)
-@given(st.text(max_size=20), SHARES)
-def test_a_unit_gets_the_same_answer_every_time(unit: str, share: float) -> None:
-    """A conversation that flips between behaviours cannot be debugged."""
-    assert is_in_share("X", unit, share) is is_in_share("X", unit, share)
-
-
-@hypothesis(deadline=None)
-@given(st.text(max_size=20), SHARES, SHARES)
-def test_a_growing_share_only_adds_units(unit: str, one: float, other: float) -> None:
-    small, large = sorted((one, other))
-    assert is_in_share("X", unit, large) or not is_in_share("X", unit, small)
-
-
-def test_a_share_is_about_that_share_of_units() -> None:
-    on = sum(is_in_share("SHADOW", f"session-{number}", 0.1) for number in range(10_000))
-    assert 850 < on < 1_150
-
-
-def test_two_flags_do_not_pick_the_same_units() -> None:
-    units = [f"session-{number}" for number in range(2_000)]
-    both = sum(is_in_share("A", unit, 0.5) and is_in_share("B", unit, 0.5) for unit in units)
-    assert 400 < both < 600
-
-
-def test_the_share_of_a_unit_is_the_same_in_every_process() -> None:
-    """Replicas and restarts must agree; these answers are part of the contract."""
-    assert [is_in_share("SHADOW", unit, 0.5) for unit in "abcdefgh"] == [
-        True,
-        True,
-        False,
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
-
-
-def test_nobody_is_in_an_empty_share_and_everybody_in_a_full_one() -> None:
-    assert not is_in_share("X", "", 0.0)
-    assert is_in_share("X", "\ud800", 1.0)
-    assert is_in_share("X", "\ud800", 0.5) in (True, False)
 
 
 @pytest.mark.parametrize(

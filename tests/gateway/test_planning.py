@@ -16,8 +16,9 @@ from app.core.errors import GatewayError, Unavailable
 from app.core.messages import Message
 from app.core.plan import Plan
 from app.core.request import EmbeddingRequest, Request
+from app.core.shares import is_in_share
 from app.core.verdict import Verdict
-from app.flags import Flags, is_in_share
+from app.flags import Flags
 from app.gateway.conversations import Conversations
 from app.gateway.local_watch import LocalWatch
 from app.gateway.planning import Planned, Planning
