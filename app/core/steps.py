@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from app.core.clock import Clock
 
 NANO: Final = 1_000_000_000
-PLAN, ADMIT, SETTLE = "plan", "admit", "settle"
+PLAN, ADMIT = "plan", "admit"
 
 
 class Step(NamedTuple):
