@@ -114,8 +114,8 @@ class Planning:
             self.recent.add(verdict.score)
         assigned = self._assigned(request, caller)
         conversation = conversation_of(request, caller)
-        previous = self._previous(request, conversation, assigned)
-        signals = self._signals(request, previous, rules, draw=1.0 if peeking else self.draw())
+        rollout = None if assigned.treatment is None else assigned.treatment.name
+        signals = self._signals(request, conversation, rollout, rules, draw=1.0 if peeking else self.draw())
         # Whom a rollout puts first may stand further back: nobody is cut off before it had its turn.
         made = plan(request, caller, registry, self._with_arm(rules, assigned), signals, verdict)
         made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
@@ -158,18 +158,15 @@ class Planning:
             rules = replace(rules, threshold=self.recent.threshold(assigned.target_local))
         return rules
 
-    def _previous(self, request: Request, conversation: bytes | None, assigned: Assigned) -> str | None:
-        if not goes_on(request):
-            return None
-        rollout = None if assigned.treatment is None else assigned.treatment.name
-        stays = only_tool_results(request.messages)
-        return self.conversations.previous(conversation, rollout, stays=stays)
-
-    def _signals(self, request: Request, previous: str | None, rules: Rules, draw: float) -> Signals:
+    def _signals(
+        self, request: Request, conversation: bytes | None, rollout: str | None, rules: Rules, draw: float
+    ) -> Signals:
+        going = goes_on(request)
+        in_tool_loop = going and only_tool_results(request.messages)
         return replace(
             self.signals,
-            previous=previous,
-            in_tool_loop=goes_on(request) and only_tool_results(request.messages),
+            previous=self.conversations.previous(conversation, rollout, stays=in_tool_loop) if going else None,
+            in_tool_loop=in_tool_loop,
             history_tokens=history_tokens(request),
             draw=draw,
             emergency=self.local_watch.trigger() if rules.emergency else None,
