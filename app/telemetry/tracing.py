@@ -71,9 +71,9 @@ class Tracing:
     def begin(self, header: str | None) -> tuple[str, Steps | None]:
         """Our place in the trace that a `traceparent` header names, or in a new one; and notes, if it is traced."""
         parent = read_traceparent(header)
-        place = trace_of(None) if parent is None else parent
+        place = trace_of(None) if parent is None else parent.child()
         if not self._sender.sample(place.trace_id, parent):
-            return Trace(place.trace_id, place.child().span_id).header, None
+            return Trace(place.trace_id, place.span_id).header, None
         steps = Steps(place.trace_id, None if parent is None else parent.span_id, self._clock, self.content)
         return steps.header, steps
 
