@@ -9,7 +9,7 @@ circles) lift the score by stated amounts. What this installation observes corre
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -31,13 +31,6 @@ MIDDLE: Final = 0.5
 SURE: Final = 0.5
 """Below this confidence the classifier abstains."""
 VECTOR_SCALE: Final = 0.8
-_LIFTS: Final[Mapping[str, tuple[float, float]]] = {
-    "recent_errors": (0.3, 4),
-    "recent_repeats": (0.4, 3),
-    "images": (0.1, 2),
-    "schema": (0.15, 1),
-}
-"""What each unit of a fact adds to the log-odds of the score, and how many units count. Set by hand."""
 
 Vector = NDArray[np.float32]
 
@@ -101,10 +94,6 @@ class Classifier:
         """The verdict on what `features` found; `vector` is the embedded gist, None when there is none to be had."""
         return self.verdict(self.understand(asked.text, vector), asked.facts)
 
-    def classify(self, text: str, facts: Facts, vector: Vector | None = None) -> Verdict:
-        """The verdict on a text that was cleaned and cut by `features`."""
-        return self.verdict(self.understand(text, vector), facts)
-
     def understand(self, text: str, vector: Vector | None = None) -> Understood:
         """What the words alone say: nearly all of the work, and the same for every turn that carries the same ask."""
         data = text.encode("utf-8", "replace")
@@ -156,6 +145,7 @@ def _logistic(odds: float) -> float:
 
 
 def _lift(facts: Facts) -> float:
+    """What the facts add to the log-odds of the score: so much for each, up to so many. Set by hand."""
     return (
         0.3 * min(facts.recent_errors, 4) + 0.4 * min(facts.recent_repeats, 3) + 0.1 * min(facts.images, 2)
     ) + 0.15 * facts.schema

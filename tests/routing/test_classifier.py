@@ -91,8 +91,8 @@ def test_no_vector_is_no_failure() -> None:
 def test_signs_of_trouble_lift_the_score(facts: Facts) -> None:
     """An agent that keeps failing or goes in circles needs a better model than its last words suggest."""
     text = "Rename the variable and run it again."
-    calm = shipped().classify(text, Facts())
-    troubled = shipped().classify(text, facts)
+    understood = shipped().understand(text)
+    calm, troubled = shipped().verdict(understood, Facts()), shipped().verdict(understood, facts)
     assert troubled.score > calm.score
     assert troubled.gain > calm.gain
 
@@ -100,8 +100,9 @@ def test_signs_of_trouble_lift_the_score(facts: Facts) -> None:
 def test_trouble_is_bounded() -> None:
     """A thousand failures are not more than a few: the score stays a score."""
     text = "Rename the variable and run it again."
-    many = shipped().classify(text, Facts(recent_errors=1_000))
-    assert many.score == shipped().classify(text, Facts(recent_errors=8)).score < 1
+    understood = shipped().understand(text)
+    many = shipped().verdict(understood, Facts(recent_errors=1_000))
+    assert many.score == shipped().verdict(understood, Facts(recent_errors=8)).score < 1
 
 
 @given(st.text(max_size=400), st.booleans())
