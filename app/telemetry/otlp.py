@@ -11,8 +11,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector
 from opentelemetry.sdk.trace import TracerProvider
@@ -34,6 +35,12 @@ FLUSH_FAILING_SECONDS: Final = 0.5
 """What a stop waits for a collector that did not take the last ones."""
 QUIET_SECONDS: Final = 60.0
 """Between two log lines about a collector."""
+REPLY_BYTES: Final = 65_536
+"""So much of an answer is read at most; nothing in it matters but its status."""
+CREDENTIALS: Final = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+)
 UNTOLD: Final = "opentelemetry.util.re"
 """Quotes the headers it cannot read, which may be secrets."""
 
@@ -47,7 +54,8 @@ class OtlpSender:
         self._hears = _Seldom(lambda why: log.warning("traces are not taken", why=why))
         self._hears.listen()
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler
-        self._exporter = _Exporter()
+        session = None if any(map(environ.get, CREDENTIALS)) else _Session()  # a provider of credentials has its own
+        self._exporter = _Exporter(session=session)
         self._writer = Writer(_resource())
         self._told = told
         self._room = _number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", 2_048)
@@ -100,6 +108,15 @@ class OtlpSender:
                 self._failing = True
                 log.error("a fault of the gateway", where="traces", exc_info=error)
             self._told("failed" if self._failing else "sent", len(taken))
+
+
+class _Session(requests.Session):
+    """Leaves a collector that says more than it has to: its answer would be kept, unpacked, as long as it lasts."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        with super().request(*args, **{**kwargs, "stream": True}) as reply:
+            reply.raw.read(REPLY_BYTES, decode_content=False)  # whole, it leaves the connection to the next
+            return reply
 
 
 class _Exporter(OTLPSpanExporter):

@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
+from app.telemetry.otlp import REPLY_BYTES
 from tests.flows.asking import clock
 
 
@@ -33,10 +34,13 @@ class Span:
 
 @dataclass(slots=True)
 class Collector:
-    """`resources` are those the spans came of; `raw` is all that was posted; `status` what is answered."""
+    """`resources` are those the spans came of; `raw` is all that was posted; `status` what is answered, `talks`
+    that the answer has no end. `connections` are the ports of those who came."""
 
     url: str = ""
     status: int = 200
+    talks: bool = False
+    connections: set[int] = field(default_factory=set)
     spans: list[Span] = field(default_factory=list)
     resources: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -84,14 +88,22 @@ def collecting() -> Iterator[Collector]:
     collector = Collector()
 
     class Taking(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             collector.headers.append({name.lower(): value for name, value in self.headers.items()})
             if collector.status == 200 and self.path == "/v1/traces":
                 collector.take(body)
+            collector.connections.add(self.client_address[1])
             self.send_response(collector.status)
-            self.send_header("content-length", "0")
+            if not collector.talks:
+                self.send_header("content-length", "0")
             self.end_headers()
+            with contextlib.suppress(OSError):
+                if collector.talks:
+                    self.wfile.write(bytes(REPLY_BYTES + 1))
+                    self.rfile.read(1)
 
         def log_message(self, *_: Any) -> None:
             """Nobody wants to read it."""

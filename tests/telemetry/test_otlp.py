@@ -75,6 +75,30 @@ def test_a_collector_that_is_away_costs_no_memory_and_no_patience(collector: Col
     assert log.getvalue().count(b"traces are not taken") == 1
 
 
+def test_a_collector_that_does_not_stop_talking_is_left(collector: Collector) -> None:
+    """What it says would be kept for as long as it says it, and unpacked: a megabyte becomes a gigabyte."""
+    collector.talks = True
+    counts = Counter[str]()
+    sender = OtlpSender({"OTEL_BSP_SCHEDULE_DELAY": "20"}, lambda outcome, count: counts.update({outcome: count}))
+    for sent in (1, 2):
+        sender.offer(finished())
+        until = time.monotonic() + 30
+        while counts["sent"] < sent:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    sender.close()
+
+
+def test_one_connection_serves_for_all(collector: Collector) -> None:
+    counts = Counter[str]()
+    environ = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1", "OTEL_BSP_SCHEDULE_DELAY": "20"}
+    sender = OtlpSender(environ, lambda outcome, count: counts.update({outcome: count}))
+    for _ in range(3):
+        sender.offer(finished())
+    sender.close()
+    assert counts == {"sent": 3} and len(collector.connections) == 1
+
+
 def test_full_batches_do_not_wait(collector: Collector) -> None:
     counts = Counter[str]()
     environ = {
