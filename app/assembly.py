@@ -219,15 +219,15 @@ def _parts(
     tasks = TaskOwner(log_error)
     door = _door(settings, keys)
     basis = Basis(
-        settings,
-        ground.store,
-        ground.metrics,
-        clock,
-        tasks,
-        log_error,
-        lambda: ground.runtime.switches.flags,
-        lambda: gateway,
-        found,
+        settings=settings,
+        store=ground.store,
+        metrics=ground.metrics,
+        clock=clock,
+        tasks=tasks,
+        on_error=log_error,
+        flags=lambda: ground.runtime.switches.flags,
+        gateway=lambda: gateway,
+        found=found,
     )
     routed = Routed(basis, ground.embedder)
     overload = Overload(settings, clock, meters.overload)

@@ -143,18 +143,18 @@ async def _grounded(settings: Settings, stopping: Stopping, state: MutableMappin
         meters = Meters.of(registry)
         tracing = open_tracing(os.environ, clock, meters.trace.told)
         ground = Ground(
-            clock,
-            registry,
-            metrics,
-            meters,
-            in_flight,
-            opened,
-            keys,
-            runtime,
-            embedder,
-            stopping,
-            state,
-            _not_yet,
+            clock=clock,
+            registry=registry,
+            metrics=metrics,
+            meters=meters,
+            in_flight=in_flight,
+            store=opened,
+            keys=keys,
+            runtime=runtime,
+            embedder=embedder,
+            stopping=stopping,
+            state=state,
+            reload=_not_yet,
             tracing=tracing,
         )
         try:
