@@ -54,7 +54,7 @@ class Health:
         self.traffic = Traffic() if traffic is None else traffic
         self.drained: frozenset[str] = frozenset()
         self._settings = settings
-        self.clock = self._clock = clock
+        self.clock = clock
         self._observe = observe
         self._awake = awake
         self._breakers: dict[str, Breaker] = {}
@@ -77,7 +77,7 @@ class Health:
         self._doors = {name: one for name, one in before._doors.items() if name in upstreams}
 
     def state(self, card: Card) -> State:
-        return self._state(card.id, card.upstream, self._clock.monotonic())
+        return self._state(card.id, card.upstream, self.clock.monotonic())
 
     def demoted(self, card: Card) -> str | None:
         """Why this model should wait behind the others now, in words for people; None when it need not."""
@@ -88,7 +88,7 @@ class Health:
         breaker, door = self._breakers.get(card.id), self._doors.get(card.upstream)
         if breaker is None and door is None:
             return None
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if breaker is not None and breaker.throttled_until > now:
             return "throttled"
         admitted = (breaker is None or breaker.admits(now)) and (door is None or door.admits(now))
@@ -97,15 +97,15 @@ class Health:
     def refuses(self, upstream: str) -> bool:
         """Whether no connection could be made there lately."""
         door = self._doors.get(upstream)
-        return door is not None and door.state(self._clock.monotonic()) is not State.CLOSED
+        return door is not None and door.state(self.clock.monotonic()) is not State.CLOSED
 
     def throttled_seconds(self, card: Card) -> float:
         """How long the upstream asked us to wait with this model; 0 when not at all."""
-        return max(0.0, self._breaker(card).throttled_until - self._clock.monotonic())
+        return max(0.0, self._breaker(card).throttled_until - self.clock.monotonic())
 
     def snapshot(self, upstream: str) -> tuple[ModelHealth, ...]:
         """The models of an upstream that were called so far."""
-        now, door = self._clock.monotonic(), self._doors.get(upstream)
+        now, door = self.clock.monotonic(), self._doors.get(upstream)
         shut = 0.0 if door is None else door.open_seconds(now)
         return tuple(
             ModelHealth(
@@ -121,7 +121,7 @@ class Health:
     def reset(self, upstream: str) -> None:
         """Forgets all failures and throttles of an upstream's models."""
         self._doors.pop(upstream, None)
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         for id_, breaker in self._breakers.items():
             if _is_at(id_, upstream):
                 breaker.reset()
@@ -130,7 +130,7 @@ class Health:
 
     def started(self, card: Card) -> None:
         self.traffic.started(card.upstream)
-        breaker, now = self._breaker(card), self._clock.monotonic()
+        breaker, now = self._breaker(card), self.clock.monotonic()
         breaker.started(now)
         if (door := self._doors.get(card.upstream)) is None:
             self._tell(card.id, card.upstream, now)
@@ -141,7 +141,7 @@ class Health:
     def ended(self, card: Card, error: BaseException | None) -> None:
         """An attempt is over: well (None), or with this error."""
         self.traffic.ended(card.upstream)
-        breaker, now = self._breaker(card), self._clock.monotonic()
+        breaker, now = self._breaker(card), self.clock.monotonic()
         match error:
             case None:
                 breaker.succeeded(now)
