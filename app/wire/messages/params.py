@@ -225,7 +225,7 @@ def _kept(request: Request, card: Card, rules: Rules) -> Outgoing:
         raise UnsupportedParameter("this model cannot continue an assistant's message", param="messages")
     thinking = _decided(request, card, rules)
     body["max_tokens"] = thinking.max_tokens
-    if not _accepted(body, request.effort, rules) or (_forced(request) and rules.forced == "unthinking"):
+    if not _accepted(body, rules) or (_forced(request) and rules.forced == "unthinking"):
         _replace_thinking(body, thinking)
     refused = [name for name in SAMPLING if name in body and not rules.sampling]
     if rules.sampling and "temperature" in body and "top_p" in body:
@@ -237,7 +237,7 @@ def _kept(request: Request, card: Card, rules: Rules) -> Outgoing:
     return draft.outgoing(rules)
 
 
-def _accepted(body: Mapping[str, Any], effort: str | None, rules: Rules) -> bool:
+def _accepted(body: Mapping[str, Any], rules: Rules) -> bool:
     """Whether the model takes what the caller said about thinking and effort, word for word. A budget for thinking that
     leaves nothing of a lowered `max_tokens` it does not take."""
     thinking, config = body.get("thinking"), body.get("output_config")
