@@ -14,7 +14,7 @@ from app.core.card import Ability, Card
 from app.core.messages import Message, TextPart
 from app.core.money import Tokens
 from app.core.plan import Candidate
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, Request
 
 GO_ON: Final = (
     "Your answer was cut off by a fault of the connection. Go on exactly where it ends, with the very next word. Repeat"
@@ -40,7 +40,7 @@ class Continuation:
         upstream = self.candidate.card.upstream
         return tuple(sorted(left, key=lambda each: each.card.upstream == upstream))
 
-    def asked_of(self, request: Request | EmbeddingRequest, card: Card) -> Request | EmbeddingRequest:
+    def asked_of(self, request: AnyRequest, card: Card) -> AnyRequest:
         if not self.said or not isinstance(request, Request):
             return request
         begun = Message("assistant", (TextPart(self.said),))

@@ -14,7 +14,7 @@ from app.core.money import Tokens
 from app.core.outcome import Ask, Noticed
 from app.core.plan import Candidate, Plan
 from app.core.record import Attempt, Record, Served
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, Request
 from app.gateway.account import Account
 from app.gateway.continuation import Continuation
 from app.gateway.noticing import Noticing
@@ -57,7 +57,7 @@ class Exchange:
     """Collects what happens to a request; what happens to one attempt is in `running`. Times are seconds of the clock
     handed in."""
 
-    def __init__(self, caller: Caller, request: Request | EmbeddingRequest, endpoint: str, clock: Clock) -> None:
+    def __init__(self, caller: Caller, request: AnyRequest, endpoint: str, clock: Clock) -> None:
         self.caller = caller
         self.request = request
         self.endpoint = endpoint
@@ -99,7 +99,7 @@ class Exchange:
         assert self.plan is not None
         return self.plan.candidates if self.continuation is None else self.continuation.left(self.plan.candidates)
 
-    def asked_of(self, card: Card) -> Request | EmbeddingRequest:
+    def asked_of(self, card: Card) -> AnyRequest:
         """The request as this model should get it, before what an operator or a limit adds to it."""
         request = self.request if self.conversation is None else self.conversation.sent_to(card)
         return request if self.continuation is None else self.continuation.asked_of(request, card)

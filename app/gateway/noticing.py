@@ -17,7 +17,7 @@ import orjson
 
 from app.core.events import Event, Text, ToolCall
 from app.core.outcome import Noticed
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, Request
 
 TAIL_CHARS: Final = 4_096
 WHOLE_CHARS: Final = 65_536  # of text that had to be JSON, and of the arguments of all calls
@@ -46,7 +46,7 @@ class Noticing:
 
     __slots__ = ("_calls", "_calls_chars", "_cut", "_flagged", "_kept", "_pieces", "_request", "_size")
 
-    def __init__(self, request: Request | EmbeddingRequest) -> None:
+    def __init__(self, request: AnyRequest) -> None:
         self._request = request
         demanded = isinstance(request, Request) and request.format is not None
         self._kept = WHOLE_CHARS if demanded else TAIL_CHARS

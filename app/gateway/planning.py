@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from app.config.schema import Routing
 from app.core.caller import Caller
 from app.core.plan import Plan
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, EmbeddingRequest, Request
 from app.core.verdict import Verdict
 from app.flags import Flags
 from app.gateway.conversations import Conversations, conversation_of, goes_on, history_tokens, is_bound
@@ -79,7 +79,7 @@ class Planning:
         self.routing, self.version = routing, version
         self.recent.aim(routing.target_local)
 
-    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
+    def __call__(self, request: AnyRequest, caller: Caller, registry: Registry) -> Planned:
         started = time.perf_counter()
         try:
             return self._planned(request, caller, registry)
@@ -94,9 +94,7 @@ class Planning:
         """Remembers who answered the conversation."""
         self.conversations.answered(planned.conversation, model, treated_in(planned.plan.arm))
 
-    def _planned(
-        self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry, *, peeking: bool = False
-    ) -> Planned:
+    def _planned(self, request: AnyRequest, caller: Caller, registry: Registry, *, peeking: bool = False) -> Planned:
         flags = decided_flags(self.flags, request, caller)
         rules = self._rules(flags)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:

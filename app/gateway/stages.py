@@ -9,7 +9,7 @@ from app.core.caller import Caller
 from app.core.card import Card
 from app.core.events import Event
 from app.core.plan import Plan
-from app.core.request import AnyRequest, EmbeddingRequest, Request
+from app.core.request import AnyRequest, Request
 from app.gateway.account import Account
 from app.gateway.planning import Planned
 from app.gateway.sessions import Conversation
@@ -27,7 +27,7 @@ class Answers(Protocol):
 
 
 class Planner(Protocol):
-    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned: ...
+    def __call__(self, request: AnyRequest, caller: Caller, registry: Registry) -> Planned: ...
 
     def answered(self, planned: Planned, model: str) -> None:
         """Who answered, once a request went well."""

@@ -11,7 +11,7 @@ from app.core.caller import Caller
 from app.core.card import Card
 from app.core.errors import GatewayError, InternalError
 from app.core.events import Event, Text
-from app.core.request import AnyRequest, EmbeddingRequest, Request
+from app.core.request import AnyRequest, Request
 from app.core.steps import ADMIT, PLAN, Steps
 from app.gateway.account import Account
 from app.gateway.planning import Planned
@@ -45,7 +45,7 @@ class TracedPlanner:
         self._planner = planner
         self.answered = planner.answered
 
-    def __call__(self, request: Request | EmbeddingRequest, caller: Caller, registry: Registry) -> Planned:
+    def __call__(self, request: AnyRequest, caller: Caller, registry: Registry) -> Planned:
         if (steps := request.terms.steps) is None:
             return self._planner(request, caller, registry)
         began, error = steps.clock.monotonic(), None

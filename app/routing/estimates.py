@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from app.core.card import Ability
 from app.core.messages import MediaPart, ToolResultPart
 from app.core.money import PICO_PER_NANO, Tokens, cost_nano
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, EmbeddingRequest, Request
 from app.core.tokens import TOKENS_PER_IMAGE, at_least, estimate
 from app.core.verdict import Verdict
 from app.routing.field import Field
@@ -34,7 +34,7 @@ class Size(NamedTuple):
     needed: int
 
 
-def size_of(request: Request | EmbeddingRequest) -> Size:
+def size_of(request: AnyRequest) -> Size:
     if isinstance(request, EmbeddingRequest):
         units = sum(map(len, request.inputs))
         tokens = units if request.inputs and not isinstance(request.inputs[0], str) else estimate(units)

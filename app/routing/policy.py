@@ -17,7 +17,7 @@ from app.core.caller import Caller
 from app.core.card import Card
 from app.core.errors import ModelNotFound, Unavailable
 from app.core.plan import Candidate, Excluded, Plan
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest
 from app.core.verdict import Verdict
 from app.routing.estimates import Size, estimated, size_of
 from app.routing.explore import Chance, explored
@@ -49,7 +49,7 @@ Demoted = Callable[[Card], str | None]
 
 
 def plan(
-    request: Request | EmbeddingRequest,
+    request: AnyRequest,
     caller: Caller,
     registry: Registry,
     rules: Rules,
@@ -167,7 +167,7 @@ def _preferred(registry: Registry, rules: Rules, verdict: Verdict | None) -> tup
     return registry.places(names) if names else ()
 
 
-def _chains(registry: Registry, rules: Rules, request: Request | EmbeddingRequest) -> Chains:
+def _chains(registry: Registry, rules: Rules, request: AnyRequest) -> Chains:
     """The places of what is named for each ability that the request needs, in the order of the configuration."""
     if not rules.chains:
         return ()
@@ -216,7 +216,7 @@ def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
     return _plan(chance, "named", left_out + excluded(field.left), case.rules, case.verdict, case.size)
 
 
-def _default(registry: Registry, rules: Rules, request: Request | EmbeddingRequest) -> Card | None:
+def _default(registry: Registry, rules: Rules, request: AnyRequest) -> Card | None:
     """What `auto` is when routing is off: the configured model, else the first local one; None when that is for
     something else than this."""
     kinds = request.needs & KINDS

@@ -21,7 +21,7 @@ from app.core.errors import (
 )
 from app.core.messages import ThinkingPart
 from app.core.plan import Excluded
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, Request
 from app.routing.emergency import GONE, UNABLE
 from app.routing.estimates import Size
 from app.routing.field import Field, Left, Rule, Why
@@ -67,7 +67,7 @@ class Bounds(NamedTuple):
     """The hard rules that do not depend on what is asked, save its abilities. `asked` is the model that was asked for
     by name; None for `auto`."""
 
-    request: Request | EmbeddingRequest
+    request: AnyRequest
     caller: Caller
     rules: Rules
     asked: Card | None
@@ -187,7 +187,7 @@ def not_its_signer(signer: Card, *, dropped: bool = False) -> Rule:
     return rule
 
 
-def signed(request: Request | EmbeddingRequest) -> bool:
+def signed(request: AnyRequest) -> bool:
     """Whether the history holds thinking that only its own model can read."""
     return isinstance(request, Request) and any(
         type(part) is ThinkingPart and (part.signature is not None or part.redacted is not None)
@@ -197,9 +197,7 @@ def signed(request: Request | EmbeddingRequest) -> bool:
     )
 
 
-def narrowed(
-    field: Field, request: Request | EmbeddingRequest, size: Size, signals: Signals, registry: Registry
-) -> None:
+def narrowed(field: Field, request: AnyRequest, size: Size, signals: Signals, registry: Registry) -> None:
     """Leaves out who is too dear, whose window is certainly too small, and who could not read the history. The last two
     never leave nobody: the guess may be wrong, and thinking that its own model can no longer read is lost anyway."""
     if request.terms.max_cost_nano is not None:
@@ -236,7 +234,7 @@ def _no_local_model(field: Field, bounds: Bounds, registry: Registry) -> str | N
 # --- nobody ---------------------------------------------------------------------------------------------------------
 
 
-def none_left(left: Left, request: Request | EmbeddingRequest) -> GatewayError:
+def none_left(left: Left, request: AnyRequest) -> GatewayError:
     """What to tell a client whom no model can serve: what it can change, before what it cannot. Who costs too much had
     passed every other rule, so that is said first."""
     kinds = request.needs & KINDS

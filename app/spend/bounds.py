@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from app.core.card import Ability, Card
 from app.core.money import PICO_PER_NANO, Price
-from app.core.request import EmbeddingRequest, Request
+from app.core.request import AnyRequest, EmbeddingRequest, Request
 from app.core.tokens import estimate, most
 from app.spend.families import family_of, thinking_of
 from app.spend.prompts import cached_for, prompt_tokens, refuse_unbilled
@@ -44,7 +44,7 @@ class Bound(NamedTuple):
     speed: int = 4_000
 
 
-def bound(request: Request | EmbeddingRequest, card: Card, *, strict: bool = True) -> Bound:
+def bound(request: AnyRequest, card: Card, *, strict: bool = True) -> Bound:
     """Raises `Unbounded` if `strict`, and what the codec of the model raises for what it cannot do at all."""
     if isinstance(request, EmbeddingRequest):
         return Bound(sum(map(_embedded, request.inputs)), 0, 0, thinking="shown")
@@ -114,7 +114,7 @@ def affordable(bound: Bound, price: Price, left_nano: int) -> Bound | None:
     return bound._replace(max_tokens=room, completion_tokens=room * bound.choices)
 
 
-def expected(request: Request | EmbeddingRequest) -> tuple[int, int]:
+def expected(request: AnyRequest) -> tuple[int, int]:
     """About how many tokens go in, and how many are asked for: what a rate limit counts in advance."""
     if isinstance(request, EmbeddingRequest):
         return sum(estimate(most(each)) if isinstance(each, str) else len(each) for each in request.inputs), 0
