@@ -18,13 +18,13 @@ class Terms:
     `deadline` is what the caller set, in monotonic seconds of the process's clock. `root_id` and `depth` say which tree
     of requests this one belongs to; a request of a client is its own root at depth 0. `arm` is that of a rollout which
     caused this request. `ignored` names headers that had no effect. `truncate`: what the caller sent may be shortened
-    to fit a window. `resumable`: the stream may be read on after its client left; None: it did not say.
-    `stream_id` is that of the stream it makes then.
-    `continues`: another model may go on with an answer that broke off.
-    `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano`
-    its whole session. `flags` is empty until the feature flags are first asked, and from then on what they are for this
-    request and all it causes: a flag that changes meanwhile counts for the next one. `steps` are there where the
-    request is traced; `trace_parent` is the request's own place in its trace, traced or not.
+    to fit a window. `resumable`: the stream may be read on after its client left; None: it did not say. `stream_id` is
+    that of the stream it makes then. `continues`: another model may go on with an answer that broke off.
+    `max_cost_nano` is the most that this request and all it causes may cost, `session_max_cost_nano` its whole session.
+
+    `flags` is empty until the feature flags are first asked, and from then on what they are for this request and all
+    it causes: a flag that changes meanwhile counts for the next one. `trace_parent` is the request's own place in its
+    trace, traced or not; `steps` are there where it is traced.
     """
 
     request_id: str
@@ -56,11 +56,9 @@ class Terms:
         parent = self.trace_parent if self.steps is None else self.steps.header
         if parent is None:
             return {}
-        return (
-            {"traceparent": parent}
-            if self.trace_state is None
-            else {"traceparent": parent, "tracestate": self.trace_state}
-        )
+        if self.trace_state is None:
+            return {"traceparent": parent}
+        return {"traceparent": parent, "tracestate": self.trace_state}
 
 
 @dataclass(frozen=True, slots=True)
