@@ -15,7 +15,7 @@ from app.core.request import Terms
 from app.core.secret import holds_key
 from app.routing.registry import STRATEGIES
 from app.sessions.sessions import new_id
-from app.telemetry.trace import read_tracestate, trace_of
+from app.telemetry.traceparent import read_tracestate, trace_of
 
 PRIORITIES: Final = ("interactive", "batch")
 CONTEXTS: Final = ("error", "truncate")

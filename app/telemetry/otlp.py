@@ -25,7 +25,7 @@ from app.core.clock import SystemClock
 from app.telemetry.genai import REQUEST, Value
 from app.telemetry.logs import get_logger
 from app.telemetry.spans import Writer
-from app.telemetry.trace import Trace
+from app.telemetry.traceparent import Trace
 from app.telemetry.tracing import Finished, Told
 
 SPANS_EACH: Final = 6

@@ -15,7 +15,7 @@ from app.core.clock import Clock
 from app.core.record import Record
 from app.core.steps import Steps
 from app.telemetry.logs import get_logger
-from app.telemetry.trace import Trace, read_traceparent, trace_of
+from app.telemetry.traceparent import Trace, read_traceparent, trace_of
 
 CONTENT_CHARS: Final = 8_192
 """Of what was asked, and of what was answered, in a trace that holds texts."""

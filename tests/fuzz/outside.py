@@ -24,7 +24,7 @@ from app.core.caller import ANONYMOUS, Caller
 from app.core.clock import SystemClock
 from app.core.errors import BadReply, Broken
 from app.core.secret import holds_key
-from app.telemetry.trace import read_traceparent, trace_of
+from app.telemetry.traceparent import read_traceparent, trace_of
 from app.wire.errors import LONGEST_WAIT, clean, retry_after
 from tests.api.wire import Wire
 from tests.config.test_load import CONTRACT

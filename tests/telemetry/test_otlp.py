@@ -11,7 +11,7 @@ import pytest
 
 from app.telemetry.otlp import QUIET_SECONDS, UNTOLD, OtlpSender, _Seldom
 from app.telemetry.spans import Writer
-from app.telemetry.trace import Trace
+from app.telemetry.traceparent import Trace
 from app.telemetry.tracing import Finished
 from tests.flows.collecting import Collector, collecting
 from tests.flows.service import logged

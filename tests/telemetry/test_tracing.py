@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.core.clock import ManualClock
-from app.telemetry.trace import Trace
+from app.telemetry.traceparent import Trace
 from app.telemetry.tracing import CAPTURE, CONTENT_CHARS, Finished, Tracing, open_tracing, wanted
 from tests.flows.service import logged
 from tests.telemetry.test_genai import CALLER, TRACE, told

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.telemetry.trace import Trace, read_traceparent, read_tracestate, trace_of
+from app.telemetry.traceparent import Trace, read_traceparent, read_tracestate, trace_of
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
