@@ -173,8 +173,8 @@ class HttpTransport:
         self._idle: dict[tuple[bool, str, int, bool], list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def send(self, call: Call, clocks: Clocks) -> HttpExchange:
-        return HttpExchange(self, call, clocks)
+    def send(self, call: Call, clocks: Clocks) -> Sending:
+        return Sending(self, call, clocks)
 
     async def taken(self, target: Target, clocks: Clocks, *, streams: bool) -> Connection:
         """A connection to there, kept or new. Raises `Refused` when the connect clock runs out, and `TimedOut` when
@@ -231,7 +231,7 @@ def _stale(connection: Connection, since: float) -> bool:
     return connection.idle_since is None or connection.idle_since <= since
 
 
-class HttpExchange:
+class Sending:
     """One request and its reply; as a context manager, because a connection must not outlive whoever reads it."""
 
     def __init__(self, transport: HttpTransport, call: Call, clocks: Clocks) -> None:
