@@ -42,4 +42,4 @@ def test_every_form_is_read_as_one_word_only() -> None:
 def test_any_text_can_be_read(text: str) -> None:
     """A stranger's text must not stop the classifier, lone surrogates and all."""
     data, words = read(text)
-    assert isinstance(data, bytes) and all(isinstance(word, bytes) for word in words)
+    assert len(words) <= len(data)
