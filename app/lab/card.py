@@ -14,7 +14,8 @@ Report = Mapping[str, Any]
 
 LIMITS: Final = (
     "The public rows are mostly examination questions, contest problems and programming exercises in English. What is"
-    " known of everyday requests comes from some hundred sentences written for this project.",
+    " known of everyday requests comes from some hundred prompts of users, and from sentences and patterns written for"
+    " this project, which one author made up, as well as the clear-cut tasks they are tested with.",
     "Outcomes are one sample per model, and of models of 2023 and 2024. Part of what is learned on a suite is how those"
     " two models and their grader behave, which is why the figures without the suite are so much lower.",
     "The plan asks the score, and not the gain, which model is able enough. Ordered by the gain, rows of suites that"
@@ -23,7 +24,9 @@ LIMITS: Final = (
     "The score knows the words of the last ask and counts of its text. It does not solve anything: a short question can"
     " be a deep one.",
     "What failing tools, repeated calls, images and schemas add to the score was set by hand and not measured.",
-    "In a language whose words it does not know it abstains and takes the middle.",
+    "German, French and Spanish are read through a lexicon of the words that tell what is asked"
+    " (`routing/tongues.py`), and were measured on a few dozen requests. In a language whose words it does not know it"
+    " abstains and takes the middle.",
     "What an installation observes corrects its scores (`routing/correction.py`); none of that is in these figures.",
 )
 
@@ -51,8 +54,9 @@ def _head(report: Report, notes: Report) -> Iterator[str]:
         " model does better than a weak one), a confidence, and one of nine task types.",
         "",
         "Linear heads (ridge regression) over words, pairs of words and the static embedding of the ask give the task"
-        " type and feed two forests of oblivious trees, which add counts of the text. The weights are a safetensors"
-        " file: no pickle, no code. The same data and seed give the same bytes: `tierway train router --data DIR`.",
+        " type and feed two forests of oblivious trees, which add counts of the text. One head was"
+        " taught by everyday requests only. The weights are a safetensors file: no pickle, no code. The same data and"
+        " seed give the same bytes: `tierway train router --data DIR`.",
         "",
         f"**How to read the figures.** {measured}",
         "",

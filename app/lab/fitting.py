@@ -25,7 +25,7 @@ from app.recall.embedder import StaticEmbedder
 from app.routing.classifier import TEXT_HEADS, VECTOR_SCALE
 from app.routing.features import asked_text
 from app.routing.forest import Forest
-from app.routing.lexical import measures, terms_of, words_of
+from app.routing.lexical import measures, read, terms_of
 from app.routing.weights import Weights
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ FORMAT: Final = 1
 FOLDS: Final = 5
 COMMON: Final = 5  # a word must stand in so many texts to be known
 COMMON_IN_TASKS: Final = 2  # and a word or pair of words in so many of those that teach task types
-TEXT_PENALTY: Final = 5.0
+PENALTIES: Final = {"level": 5.0, "gain": 5.0, "effort": 3.0}
 TASK_PENALTY: Final = 0.5
 _OTHER_FOLDS: Final = 1  # other folds than those that figures are measured in
 SAME_CHARS: Final = 200  # prompts that begin alike are kept in one fold
@@ -63,8 +63,7 @@ def prepare(prompts: Iterable[str], embedder: StaticEmbedder) -> Prepared:
     terms, words, numbers, gists = [], [], [], []
     for prompt in prompts:
         ask = asked_text(prompt)
-        data = ask.text.encode("utf-8", "replace")
-        found = words_of(data)
+        data, found = read(ask.text)
         terms.append(terms_of(found))
         words.append(set(found))
         numbers.append(measures(data, found))
@@ -84,7 +83,7 @@ def fit(lessons: Sequence[Lesson], prepared: Prepared, recipe: Recipe, say: Say)
     judged = []
     for head in TEXT_HEADS:
         say(f"words: {head}")
-        line, values = _folded(bags, folds, *_targets(lessons, head))
+        line, values = _folded(bags, folds, *_targets(lessons, head), PENALTIES[head])
         lines.append(line)
         judged.append(values)
     say("words: task types")
@@ -125,19 +124,19 @@ def _vocabulary(lessons: Sequence[Lesson], prepared: Prepared) -> list[bytes]:
     in_tasks: Counter[bytes] = Counter()
     for lesson, words, terms in zip(lessons, prepared.words, prepared.terms, strict=True):
         everywhere.update(words)
-        if lesson.task_weight:
+        if lesson.task_weight or lesson.effort_weight:
             in_tasks.update(terms)
     common = {word for word, count in everywhere.items() if count >= COMMON}
     return sorted(common | {term for term, count in in_tasks.items() if count >= COMMON_IN_TASKS})
 
 
-def _folded(bags: Bags, folds: NDArray[Any], targets: Floats, weights: Floats) -> tuple[Line, Floats]:
+def _folded(bags: Bags, folds: NDArray[Any], targets: Floats, weights: Floats, penalty: float) -> tuple[Line, Floats]:
     """The mean of the folds' heads, and what the others make of each fold's rows."""
     values = np.zeros(len(bags))
     lines = []
     for fold in range(FOLDS):
         taught = np.flatnonzero((folds != fold) & (weights > 0))
-        line = ridge(bags.only(taught), np.zeros((len(taught), 0)), targets[taught], weights[taught], TEXT_PENALTY)
+        line = ridge(bags.only(taught), np.zeros((len(taught), 0)), targets[taught], weights[taught], penalty)
         lines.append(line)
         own = np.flatnonzero(folds == fold)
         values[own] = line.values(bags.only(own), np.zeros((len(own), 0)))

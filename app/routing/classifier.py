@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 from app.core.verdict import TASKS, Verdict
 from app.routing.features import Asked, Facts
 from app.routing.forest import Forest
-from app.routing.lexical import measures, terms_of, words_of
+from app.routing.lexical import measures, read, terms_of
 from app.routing.weights import Weights, WeightsUnusable, read_weights
 
 SHIPPED: Final = Path(__file__).with_name("router.safetensors")
-TEXT_HEADS: Final = ("level", "gain")
-"""What the forests say, and the linear heads that they read; these stand before those of the task types."""
+FORESTS: Final = ("level", "gain")
+"""What the forests say."""
+TEXT_HEADS: Final = (*FORESTS, "effort")
+"""The linear heads that the forests read; these stand before those of the task types. What an everyday request asks for
+has a head of its own, which knows nothing of examinations."""
 HEADS: Final = (*TEXT_HEADS, *TASKS)
 MIDDLE: Final = 0.5
 SURE: Final = 0.5
@@ -96,8 +99,7 @@ class Classifier:
 
     def understand(self, text: str, vector: Vector | None = None) -> Understood:
         """What the words alone say: nearly all of the work, and the same for every turn that carries the same ask."""
-        data = text.encode("utf-8", "replace")
-        words = words_of(data)
+        data, words = read(text)
         heads, familiarity = self._heads(words, vector)
         numbers = np.concatenate((measures(data, words), heads[: len(TEXT_HEADS)]), dtype=np.float32)
         level, gain = self._forest.values(numbers[None])[0].tolist()

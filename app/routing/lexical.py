@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from app.routing.tongues import folded, in_english
+
 Numbers = NDArray[np.float32]
 
 SYMBOLS: Final = b".,?!:;'\"()[]{}<>=+-*/\\^_$%&|#@~`\n "
@@ -76,6 +78,12 @@ def _groups_of_words() -> tuple[dict[bytes, int], Numbers]:
 
 _KIND_TABLE: Final = _kinds_of_bytes()
 _GROUP_ROW, _GROUP_TABLE = _groups_of_words()
+
+
+def read(text: str) -> tuple[bytes, list[bytes]]:
+    """A text as the classifier sees it, and its words; those of other languages as English ones."""
+    data = folded(text).encode("utf-8", "replace")
+    return data, in_english(words_of(data))
 
 
 def words_of(data: bytes) -> list[bytes]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from app.core.verdict import TASKS
-from app.lab.lessons import DIFFICULTY_PART, EVERYDAY_WEIGHT, OWN, ROUTING_WEIGHT, Lesson, lessons_of
+from app.lab.lessons import (
+    DIFFICULTY_PART,
+    EVERYDAY_LEVELS,
+    EVERYDAY_WEIGHT,
+    OWN,
+    PATTERN_WEIGHT,
+    ROUTING_WEIGHT,
+    Lesson,
+    lessons_of,
+)
 from app.lab.rows import RoutingRow, Rows, TaskRow, TierRow
 
 
@@ -51,9 +60,25 @@ def test_own_sentences_teach_all_task_types_and_tiers() -> None:
     own = lessons_of(Rows(), 0)
     assert {lesson.task for lesson in own if lesson.task_weight} == set(range(len(TASKS)))
     everyday = [lesson for lesson in own if lesson.level_weight]
-    assert {lesson.level_weight for lesson in everyday} == {EVERYDAY_WEIGHT}
-    assert {lesson.level for lesson in everyday} >= {0.0, 1.0}
-    assert not any("{" in lesson.prompt.replace("{}", "") for lesson in own if lesson.task_weight)
+    assert {lesson.level_weight for lesson in everyday} == {EVERYDAY_WEIGHT, PATTERN_WEIGHT}
+    assert {lesson.level for lesson in everyday} == set(EVERYDAY_LEVELS)
+    patterns = [lesson for lesson in own if lesson.task_weight or lesson.level_weight == PATTERN_WEIGHT]
+    assert not any("{" in lesson.prompt.replace("{}", "") for lesson in patterns)
+
+
+def test_examinations_say_nothing_of_everyday_effort() -> None:
+    """What asks for much in daily use is learned apart, or fifteen thousand exam questions would drown it."""
+    tiers = (TierRow("1", "math", "p", 3), TierRow("2", "vicuna_bench", "q", 1))
+    suite, exam, chat = from_rows(Rows(routing=(routed("mmlu", 0, 1),), tier=tiers))
+    assert (exam.effort_weight, suite.effort_weight) == (0.0, 0.0)
+    assert (chat.effort_weight, chat.effort) == (1.0, EVERYDAY_LEVELS[1])
+
+
+def test_a_small_and_a_large_ask_can_be_about_the_same_thing() -> None:
+    """So that what is asked for decides, and not how grand the thing sounds that it is about."""
+    asks = [lesson for lesson in lessons_of(Rows(), 0) if lesson.level_weight == PATTERN_WEIGHT]
+    for thing in ("linked list", "Rust"):
+        assert len({ask.level for ask in asks if thing in ask.prompt}) >= 2, thing
 
 
 def test_the_seed_decides_the_sentences() -> None:
