@@ -1,38 +1,27 @@
-"""The one object a request has while it lives. Visible only inside `gateway/`; frozen into a Record when it is over."""
+"""The one object a request has while it lives, and the attempt that runs. Visible only inside `gateway/`; what it was
+once it is over is for `recording` to say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from app.core.caller import Caller
 from app.core.card import Card
 from app.core.clock import Clock
-from app.core.errors import Blame, ClientGone, GatewayError, InternalError, UpstreamFault
+from app.core.errors import Blame, GatewayError, InternalError, UpstreamFault
 from app.core.events import Event, Finish, Start, Usage, is_content
 from app.core.money import Tokens
-from app.core.outcome import Ask, Noticed
 from app.core.plan import Candidate, Plan
-from app.core.record import Attempt, Record, Served
+from app.core.record import Attempt, Served
 from app.core.request import AnyRequest, Request
 from app.gateway.account import Account
 from app.gateway.continuation import Continuation
 from app.gateway.noticing import Noticing
 from app.gateway.planning import Planned
 from app.gateway.sessions import Conversation
-from app.learning.asks import ask_of
 
 DEADLINE_SECONDS: Final = 600.0
-
-
-class Learnt(NamedTuple):
-    """What a look back finds out about a request and its answer."""
-
-    noticed: Noticed | None = None
-    ask: Ask | None = None
-
-
-NOTHING: Final = Learnt()
 
 
 @dataclass(slots=True)
@@ -82,7 +71,7 @@ class Exchange:
         self.failure: GatewayError | None = None  # of the attempt before
         self._finished: set[int] = set()
         self.earlier_nano = 0  # charged for attempts that came to nothing
-        self._upstream_seconds = 0.0
+        self.upstream_seconds = 0.0
         self.continuation: Continuation | None = None
 
     @property
@@ -109,6 +98,10 @@ class Exchange:
         verdict = None if self.plan is None else self.plan.verdict
         return None if verdict is None else verdict.task_type
 
+    @property
+    def streams(self) -> bool:
+        return isinstance(self.request, Request) and self.request.stream
+
     # --- attempts ---
 
     def attempt_begins(self, candidate: Candidate) -> None:
@@ -125,7 +118,7 @@ class Exchange:
         assert running.candidate is not None
         self.failure = error if isinstance(error, GatewayError) else None
         seconds = self.attempt_seconds()
-        self._upstream_seconds += seconds
+        self.upstream_seconds += seconds
         outcome, blame = _outcome(error) if self.stopped is None else ("stopped", None)
         card, leased = running.candidate.card, self.account.hold is not None
         tokens = None if running.usage is None else running.usage.tokens
@@ -144,7 +137,7 @@ class Exchange:
 
     def waits(self, seconds: float) -> None:
         """Notes a pause between attempts, which is not the gateway's own work."""
-        self._upstream_seconds += seconds
+        self.upstream_seconds += seconds
 
     def queues(self, seconds: float) -> None:
         """Notes a wait for a seat."""
@@ -200,7 +193,7 @@ class Exchange:
         """When the first content came, whoever it was of."""
         return self.running.first_content if self.continuation is None else self.continuation.began
 
-    # --- what callers and readers of the record are told ---
+    # --- what callers are told ---
 
     @property
     def stands_in_for(self) -> str | None:
@@ -248,101 +241,6 @@ class Exchange:
         if error is not None:
             self.error = error
 
-    def record(self, learnt: Learnt = NOTHING) -> Record:
-        terms, plan, usage = self.request.terms, self.plan, self.used
-        card = self.candidate.card if self.candidate is not None else None
-        stands_in_for = self.stands_in_for
-        seconds = (self.clock.monotonic() if self.ended is None else self.ended) - self.started
-        return Record(
-            request_id=terms.request_id,
-            parent_id=terms.parent_id,
-            root_id=terms.root_id,
-            depth=terms.depth,
-            endpoint=self.endpoint,
-            model_requested=self.request.model,
-            stream=self.streams,
-            status=self._status(),
-            started_at=self.started_at,
-            seconds=seconds,
-            overhead_seconds=max(0.0, seconds - self._upstream_seconds),
-            error_code=None if self.error is None else self.error.code,
-            key_id=self.caller.key_id,
-            tenant=self.caller.tenant,
-            agent=terms.agent,
-            session=terms.session,
-            stream_id=terms.stream_id,
-            model=None if card is None else card.id,
-            upstream=None if card is None else card.upstream,
-            local=None if card is None else card.local,
-            tier=None if plan is None else plan.tier,
-            score=None if plan is None else plan.score,
-            strategy=None if plan is None else plan.strategy,
-            reason=None if self.candidate is None else self.candidate.reason,
-            fallback_from=stands_in_for,
-            passed_over=None if stands_in_for is None else self.kept_out.get(stands_in_for),
-            attempts=tuple(self.attempts),
-            tokens=None if usage is None else usage.tokens,
-            usage_estimated=usage is not None and usage.estimated,
-            truncated=usage is not None and usage.truncated,
-            cost_nano=self._cost(),
-            first_token_seconds=None if self.began is None else self.began - self.started,
-            finish=self.finish,
-            client_gone=isinstance(self.error, ClientGone),
-            trace_id=_trace_id(terms.trace_parent),
-            steps=terms.steps,
-            consent=self.caller.store_content,
-            retention_days=self.caller.retention_days,
-            plan=plan,
-            needs=self.request.needs,
-            flags={} if self.planned is None else dict(self.planned.flags),
-            config_version=None if self.planned is None else self.planned.version or None,
-            noticed=learnt.noticed,
-            ask=learnt.ask,
-        )
-
-    def looked_back(self) -> Learnt:
-        """What can be learnt from it. This costs more than the rest, and nobody should wait for it."""
-        request, planned = self.request, self.planned
-        if not isinstance(request, Request) or planned is None:
-            return NOTHING
-        noticed = None if self.noticing is None or self.running.first_content is None else self.noticing.noticed()
-        return Learnt(noticed, ask_of(request, self.caller.key_id, planned.read.text, planned.read.sketch))
-
-    def _cost(self) -> int | None:
-        """Of all attempts; None where nobody knows what the answer cost."""
-        if self.running.usage is not None and self.running.charge_nano is None:
-            return None
-        spent = [attempt.cost_nano for attempt in self.attempts if attempt.cost_nano is not None]
-        return sum(spent) if spent else None
-
-    @property
-    def streams(self) -> bool:
-        return isinstance(self.request, Request) and self.request.stream
-
-    def _status(self) -> int:
-        if self.error is None:
-            return 200
-        began = self.streams and self.began is not None
-        return 200 if began and not isinstance(self.error, ClientGone) else self.error.status
-
-
-def refusal(endpoint: str, request_id: str, error: GatewayError, started_at: float, seconds: float) -> Record:
-    """The record of what was refused before it became a request."""
-    return Record(
-        request_id=request_id,
-        parent_id=None,
-        root_id=request_id,
-        depth=0,
-        endpoint=endpoint,
-        model_requested="",
-        stream=False,
-        status=error.status,
-        started_at=started_at,
-        seconds=seconds,
-        overhead_seconds=seconds,
-        error_code=error.code,
-    )
-
 
 def _outcome(error: BaseException | None) -> tuple[str, str | None]:
     match error:
@@ -356,7 +254,3 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
             return InternalError.code, InternalError.blame
         case _:
             return "left", Blame.CALLER
-
-
-def _trace_id(trace_parent: str | None) -> str | None:
-    return None if trace_parent is None else trace_parent.split("-")[1]

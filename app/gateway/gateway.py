@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import replace
 
 from app.core.caller import Caller
 from app.core.clock import Clock
@@ -23,9 +22,10 @@ from app.gateway.attempts import Attempts
 from app.gateway.charging import priced_usage
 from app.gateway.continuing import continuing
 from app.gateway.embeddings import Embedded, after, commits, replies, usage_of
-from app.gateway.exchange import Exchange, refusal
+from app.gateway.exchange import Exchange
 from app.gateway.pace import paced
 from app.gateway.planning import Planned
+from app.gateway.recording import refusal
 from app.gateway.relay import relay
 from app.gateway.settle import Settlement
 from app.gateway.shadow import Tap
@@ -112,10 +112,8 @@ class Gateway:
         self, endpoint: str, request_id: str, error: GatewayError, seconds: float, steps: Steps | None = None
     ) -> None:
         """Records what was refused before it became a request: a wrong key, a body that is no JSON."""
-        record = refusal(endpoint, request_id, error, self._clock.now() - seconds, seconds)
-        if steps is not None:
-            record = replace(record, steps=steps, trace_id=steps.trace_id)
-        self._settlement.tell(record)
+        started_at = self._clock.now() - seconds
+        self._settlement.tell(refusal(endpoint, request_id, error, started_at, seconds, steps))
 
     def _door(self, exchange: Exchange) -> Enter:
         """Makes the request ready for one candidate, and asks whether it may go there."""

@@ -14,7 +14,8 @@ from app.core.errors import ClientGone, GatewayError, InternalError
 from app.core.record import Record
 from app.core.tasks import ErrorHandler, TaskOwner
 from app.gateway.account import Account
-from app.gateway.exchange import NOTHING, Exchange
+from app.gateway.exchange import Exchange
+from app.gateway.recording import NOTHING, looked_back, record_of
 
 Reader = Callable[[Record], None]
 Leave = Callable[[Account, int], Coroutine[Any, Any, None]]
@@ -52,10 +53,10 @@ class Settlement:
     async def _settle(self, exchange: Exchange) -> None:
         learnt = NOTHING
         try:
-            learnt = exchange.looked_back()
+            learnt = looked_back(exchange)
         except Exception as error:  # noqa: BLE001 - what is learnt is not worth a record
             self._on_error(f"settle {exchange.request.id}", error)
-        await self._read(exchange.record(learnt))
+        await self._read(record_of(exchange, learnt))
 
     async def _read(self, record: Record) -> None:
         for reader in self._readers:

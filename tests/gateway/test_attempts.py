@@ -33,6 +33,7 @@ from app.core.errors import (
 from app.core.events import Fault, Finish, Text, is_content
 from app.core.plan import Candidate
 from app.gateway.attempts import HELD_BYTES_MAX, HELD_MAX, Attempts
+from app.gateway.recording import record_of
 from tests.core.nouns import card, paid
 from tests.gateway.fakes import Script, Step, Told, exchange_of, good, start
 from tests.gateway.walks import Walk, text, walk
@@ -213,7 +214,7 @@ async def test_the_first_to_find_an_emergency_is_helped_by_it() -> None:
     run = waiting((A, [Refused("no")]), (C, good("paid")), trigger="gone")
     assert text(await run.run()) == "paid"
     assert run.tried == ["gpu/a", "claude/c"]
-    record = run.exchange.record()
+    record = record_of(run.exchange)
     assert record.plan is not None and record.plan.trigger == "gone"
     assert (record.reason, record.local, record.fallback_from) == ("emergency; gone", False, "gpu/a")
 

@@ -14,6 +14,7 @@ from app.core.money import Price, Tokens
 from app.core.request import EmbeddingRequest, Request
 from app.gateway.charging import charge_attempt, priced_usage
 from app.gateway.exchange import Exchange
+from app.gateway.recording import record_of
 from tests.core.nouns import chat, embedding, paid
 from tests.gateway.bank import Till
 from tests.gateway.fakes import exchange_of
@@ -135,7 +136,7 @@ async def test_an_attempt_that_may_be_billed_is_charged_in_full(error: BaseExcep
     exchange.attempt_ends(error)
     assert (
         exchange.account.owed[0].nano == exchange.running.charge_nano
-        and exchange.record().cost_nano == exchange.running.charge_nano
+        and record_of(exchange).cost_nano == exchange.running.charge_nano
     )
 
 

@@ -13,8 +13,8 @@ from app.core.errors import Broken, NotFound, StoreUnavailable, StreamBroken, St
 from app.core.money import Tokens
 from app.core.record import Record
 from app.gateway import resumable
-from app.gateway.exchange import refusal
 from app.gateway.live import Live
+from app.gateway.recording import refusal
 from app.gateway.resumable import Status, beyond, name_of
 from app.gateway.tail import BATCH_EVENTS
 from app.store import layout

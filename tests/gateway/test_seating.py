@@ -19,6 +19,7 @@ from app.core.events import Fault, Text, is_content
 from app.core.plan import Candidate, Estimate, Plan
 from app.gateway.attempts import Attempts
 from app.gateway.planning import Planned
+from app.gateway.recording import record_of
 from app.gateway.seating import MOVE_SECONDS, Seating, ceilings, rank
 from app.upstreams.gate import Gate
 from app.upstreams.gates import Ceiling
@@ -217,7 +218,7 @@ async def test_a_wait_is_not_the_gateways_own_work() -> None:
     run = rig(A)
     run.gates["one"] = Patient(run.clock, gives_way=True)
     assert await run.run() == "one/a"
-    assert run.exchange.queued == 0.5 and run.exchange.record().overhead_seconds == 0.0
+    assert run.exchange.queued == 0.5 and record_of(run.exchange).overhead_seconds == 0.0
     assert run.shed == []
 
 
