@@ -223,15 +223,9 @@ async def _plan(keys: LedgerKeys, books: Books, on_crash: str, force: bool) -> _
             " the journals; with --force its counters are replaced by what they say."
         )
     latest = max(books.leases.values(), key=lambda entry: entry.at_ms).epoch
-    leases = books.of_epoch(epoch if epoch.startswith(RESET) else latest)
-    known = {entry.epoch for entry in leases.values()}
-    return _Plan(
-        leases,
-        latest if known | {epoch or latest} == {latest} else new_epoch(REBUILT),
-        await keys.now_ms(),
-        on_crash,
-        with_costs=not spent,
-    )
+    known = {entry.epoch for entry in books.leases.values()}  # an old copy may have been before a reset
+    leases = books.of_epoch(epoch if epoch.startswith(RESET) and epoch not in known else latest)
+    return _Plan(leases, new_epoch(REBUILT), await keys.now_ms(), on_crash, with_costs=not spent)
 
 
 @ledger.command(short_help="Begin with empty counters.")
@@ -273,7 +267,7 @@ class _Reading:
         if not files:
             fail(f"There are no journal files in {', '.join(map(str, self._places))}.")
         changed = [path for path in files if (size := _size(path)) is None or size != self._sizes.get(path)]
-        with click.progressbar(changed, label="Reading", file=sys.stderr) as bar:
+        with click.progressbar(changed, label="Reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             for path in bar:
                 self._read(path)
         return self._books

@@ -96,6 +96,7 @@ class Spending:
         stack.push_async_callback(self._outbox.aclose)
         stack.push_async_callback(self.costs.aclose)
         await self.ledger.open(self._remembered)
+        stack.push_async_callback(self.ledger.aclose)
         await self.admin.refresh()
         await self._make_durable()
 

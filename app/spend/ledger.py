@@ -16,8 +16,8 @@ from typing import Final, Literal, TypeVar
 from app.core.clock import Clock
 from app.core.errors import BudgetStoreUnavailable, GatewayError, StoreUnavailable
 from app.core.spending import CostCell, Counter, Lease, Rate, Seats
+from app.spend.agreement import Agreement
 from app.spend.entries import EXPIRED, EXTENDED, RESERVED, SETTLED, Entry, entry_of
-from app.spend.epochs import is_by_hand, new_epoch
 from app.spend.journal import Journal
 from app.spend.outbox import Outbox
 from app.spend.remembered import Remembered
@@ -31,6 +31,7 @@ from app.store.ledger import (
     LedgerStore,
     Replayed,
     Settled,
+    SettlingReply,
     WrongEpoch,
 )
 
@@ -44,10 +45,6 @@ MOST_REPLAYED: Final = 5_000
 MOST_RECORDS: Final = 10_000
 """How many records of free answers wait for the store; what is charged always does."""
 
-EMPTIED: Final = (
-    "The store lost its books of what was spent, so nothing may be spent. `tierway ledger rebuild` restores them from"
-    " the journals, `tierway ledger reset` begins new ones."
-)
 AWAY: Final = "What may be spent cannot be asked now, so nothing is."
 
 TAKE_BACK, REPLAY, EXPIRE = "take back", "settle again", "settle as expired"
@@ -89,7 +86,7 @@ class Ledger:
         alert: Callable[[Sequence[Counter]], None],
         lease_ms: int = LEASE_MS,
     ) -> None:
-        self.epoch = ""
+        self.agreement = Agreement(calls, clock)
         self.open_leases: dict[str, Lease] = {}
         self._calls = calls
         self._clock = clock
@@ -99,8 +96,6 @@ class Ledger:
         self._over_reserved = over_reserved
         self._alert = alert
         self._lease_ms = lease_ms
-        self._remembered: Remembered | None = None
-        self._agrees = True
         self._seats: dict[str, Seats] = {}
         self._doubtful: dict[str, tuple[Lease | None, Seats | None]] = {}
         self._failing: set[tuple[str, str]] = set()
@@ -110,12 +105,14 @@ class Ledger:
     async def open(self, remembered: Remembered) -> None:
         """Finds out in which epoch the store is. Where it cannot be asked, or is not the one this gateway knows,
         nothing is lent until `run` or an admission finds otherwise."""
-        self._remembered = remembered
-        self.epoch = await asyncio.to_thread(remembered.read)
         try:
-            await self._agree()
+            await self.agreement.open(remembered)
         except StoreUnavailable as error:
             log.warning("the ledger begins without the store: %s", error)
+
+    async def aclose(self) -> None:
+        """When nothing is settled any more."""
+        await self.agreement.remember()
 
     async def make_durable(self) -> None:
         """To be called where anything limits spend: what the store acknowledged then survives a loss of power."""
@@ -132,8 +129,8 @@ class Ledger:
             lease.held_nano = min(lease.held_nano, MOST_NANO)
         answer = await self._ask(lease, rates, seats, note)
         if isinstance(answer, WrongEpoch) and lease is not None:
-            if not self._adopt(answer.epoch):
-                raise BudgetStoreUnavailable(EMPTIED, retry_after=30)
+            if not self.agreement.adopt(answer):
+                raise BudgetStoreUnavailable(self.agreement.why_not, retry_after=30)
             lease.epoch = self.epoch
             answer = await self._ask(lease, rates, seats, note)
         match answer:
@@ -218,7 +215,12 @@ class Ledger:
     @property
     def lends(self) -> bool:
         """Whether money can be held now; costs nothing."""
-        return self._agrees and self._calls.reachable
+        return self.agreement.agrees and self._calls.reachable
+
+    @property
+    def epoch(self) -> str:
+        """The one that is spent in."""
+        return self.agreement.epoch
 
     async def used(self, counters: Sequence[Counter]) -> list[tuple[int, int]]:
         """What is (used, held) of each."""
@@ -246,7 +248,8 @@ class Ledger:
         """All that is due now. What runs here is renewed before what is overdue is looked for: after a pause of this
         process its own leases are both. Never raises."""
         steps: tuple[Callable[[], Awaitable[None]], ...] = (
-            self._agree,
+            self.agreement.remember,
+            self.agreement.ask,
             self._renew,
             self._release,
             self._replay,
@@ -336,7 +339,10 @@ class Ledger:
         """False while the store has lost its books."""
         lease = entry.as_lease()
         said = await self._calls.settle(lease, entry.amount_nano, entry.final, entry.cells)
-        if isinstance(said, WrongEpoch) and not self._adopt(said.epoch):
+        if self._is_forgotten(entry, said):
+            log.error("the store forgot what was held for lease %s; it is booked all the same", lease.id)
+            said = await self._calls.settle(lease, entry.amount_nano, states.RECORDED, entry.cells)
+        if isinstance(said, WrongEpoch) and not self.agreement.adopt(said):
             return False
         self.open_leases.pop(lease.id, None)
         self._outbox.done(lease.id)
@@ -345,6 +351,17 @@ class Ledger:
                 self._over_reserved(entry.amount_nano - said.held_nano)
             self._tell(lease, said)
         return True
+
+    def _is_forgotten(self, entry: Entry, said: SettlingReply) -> bool:
+        """Whether a hold of ours is unknown that was not settled so long ago that it may be: the store lost it, as a
+        replica that lagged does."""
+        recent = self._now_ms() - entry.at_ms < states.FINAL_MS // 2
+        return (
+            said == Settled(False, states.UNKNOWN)
+            and entry.amount_nano > 0
+            and recent
+            and entry.lease in self.open_leases
+        )
 
     async def _put_off(self, entry: Entry) -> None:
         if entry.final == states.RECORDED and not entry.amount_nano and len(self._outbox.pending()) >= MOST_RECORDS:
@@ -365,25 +382,3 @@ class Ledger:
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1_000)
-
-    # --- the epoch --------------------------------------------------------------------------------------------------
-
-    async def _agree(self) -> None:
-        found = await self._calls.epoch()
-        if found is None and not self.epoch:
-            found = await self._calls.begin(new_epoch())
-        agreed, self._agrees = self._agrees, self._adopt(found or "")
-        if agreed and not self._agrees:
-            log.error(EMPTIED)
-
-    def _adopt(self, found: str) -> bool:
-        """Whether the store's epoch is ours, or may become it: the first we see, or one begun by hand."""
-        if not found or (self.epoch not in ("", found) and not is_by_hand(found)):
-            return False
-        if found != self.epoch:
-            if self.epoch:
-                log.warning("an operator began new books: the ledger's epoch is now %s", found)
-            self.epoch = found
-            if self._remembered is not None:
-                self._remembered.write(found)
-        return True

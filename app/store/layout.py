@@ -91,6 +91,7 @@ PARTITIONS: Final[Mapping[str, Partition]] = {
     "costs-total": Partition(COSTS_TOTAL, None),
     "costs": Partition(f"{TAG}:costs", 30 * DAY),
     "epoch": Partition(EPOCH, None),
+    "acknowledged": Partition(f"{TAG}:acknowledged", 400 * DAY),  # how many settlements, to whom
     "leases": Partition(LEASES, None),
     "lease": Partition(f"{TAG}:lease", 35 * DAY),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +38,7 @@ SEATS_MS: Final = 3_600_000
 FINAL_MS: Final = 600_000
 """How long a settled lease is remembered. Unknown means settled as well, so this only has to outlive a call that was
 given up but still lies in some buffer."""
+SEEN_SECONDS: Final = layout.lifetime("acknowledged")
 KEPT_MS: Final = 33 * layout.DAY * 1_000
 """How long a counter outlives its period, so that what began in it can end in it, and reports can read it."""
 MOST_NANO: Final = 10**15
@@ -76,9 +78,11 @@ class WrongPeriod(NamedTuple):
 
 
 class WrongEpoch(NamedTuple):
-    """The store's counters are not those that the lease was made for; `epoch` is theirs, '' where there are none."""
+    """The store's counters are not those that the lease was made for; `epoch` is theirs, '' where there are none.
+    `older`: it is the lease's, but the store does not know of all that it acknowledged in it."""
 
     epoch: str
+    older: bool = False
 
 
 class Replayed(NamedTuple):
@@ -102,6 +106,15 @@ class NotDue(NamedTuple):
     """The lease was renewed before it could expire."""
 
 
+@dataclass(slots=True)
+class Seen:
+    """How many settlements the store has acknowledged to the gateways of one data folder, by its `name`, in one life of
+    the counters: it may know of more, and of fewer only when it is older than what was acknowledged."""
+
+    name: str = "-"
+    number: int = 0
+
+
 AdmissionReply = Admitted | Limited | NoSeat | Denied | WrongPeriod | WrongEpoch | Replayed
 ExtensionReply = Admitted | Denied | Replayed
 SettlingReply = Settled | NotDue | WrongEpoch
@@ -109,8 +122,10 @@ SettlingReply = Settled | NotDue | WrongEpoch
 
 class LedgerStore:
     def __init__(self, store: Store) -> None:
+        self.seen = Seen()
         self._store = store
         self._leases = OpenLeases(store)
+        self._durable = False
 
     @property
     def reachable(self) -> bool:
@@ -118,8 +133,18 @@ class LedgerStore:
         return self._store.healthy
 
     async def make_durable(self) -> None:
-        """From now on what the store has acknowledged survives a loss of power too."""
+        """From now on what the store has acknowledged survives a loss of power too, and is counted in `seen`."""
         await self._store.make_durable()
+        self._durable = True
+
+    async def books(self) -> WrongEpoch:
+        """As admitting would say it, were they wrong."""
+        known = self.seen.number
+        epoch, seen = await self._store.call("MGET", layout.EPOCH, _seen_key(self.seen), again=True)
+        try:
+            return WrongEpoch("" if epoch is None else _text(epoch), int(seen or 0) < known)
+        except (TypeError, ValueError) as error:
+            raise _nonsense() from error
 
     async def epoch(self) -> str | None:
         found = await self._store.call("GET", layout.EPOCH, again=True)
@@ -140,8 +165,9 @@ class LedgerStore:
         note: bytes = b"",
     ) -> AdmissionReply:
         """All or nothing. `note` is JSON for people. Without a lease nothing tells a repetition, so it is sent once."""
-        keys: list[str] = [layout.EPOCH, layout.LEASES, layout.LEASES]
+        keys: list[str] = [layout.EPOCH, layout.LEASES, layout.LEASES, _seen_key(self.seen)]
         args: list[Value] = ["", "", 0, lease_ms, OPEN_MS, "", "", b"", note, 0, len(rates), 0, "", SEATS_MS]
+        args.append(self.seen.number)
         if lease is not None:
             scopes = _scopes(lease.counters)
             keys[1] = _lease_key(lease.id)
@@ -178,11 +204,12 @@ class LedgerStore:
         never held. `actual_nano` None: all that is held. The cells are added once; where an expired lease is settled
         late, what its expiry added to the same cells is taken off first."""
         scopes = _scopes(lease.counters)
-        keys: list[str] = [layout.EPOCH, _lease_key(lease.id), layout.LEASES, *scopes.keys]
+        seen, durable = self.seen, self._durable  # as they are when it is sent
+        keys: list[str] = [layout.EPOCH, _lease_key(lease.id), layout.LEASES, _seen_key(seen), *scopes.keys]
         actual = "" if actual_nano is None else max(0, min(actual_nano, MOST_NANO))
         periods = scopes.periods if final == RECORDED else ()
         args: list[Value] = [lease.epoch, lease.id, actual, final, OPEN_MS, FINAL_MS, len(scopes.keys)]
-        args += (len(periods) // 2, *periods)
+        args += (len(periods) // 2, seen.number if durable or seen.number else "", SEEN_SECONDS, *periods)
         by_key: dict[str, list[Value]] = {}
         for cell in cells:
             by_key.setdefault(cell.key, [cell.seconds, 0]).extend((cell.field, cell.amount))
@@ -192,7 +219,10 @@ class LedgerStore:
             args += row
         reply = await self._store.run(SETTLE, keys, args, again=True)
         try:
-            return _settlement(reply)
+            said = _settlement(reply)
+            if durable and isinstance(said, Settled) and said.applied:
+                seen.number = max(seen.number, int(reply[4]))
+            return said
         except (TypeError, ValueError, LookupError) as error:
             raise _nonsense() from error
 
@@ -270,6 +300,13 @@ def _lease_key(id: str) -> str:
 _LEASE: Final = layout.key("lease", "")
 
 
+def _seen_key(seen: Seen) -> str:
+    return f"{_ACKNOWLEDGED}{seen.name}"
+
+
+_ACKNOWLEDGED: Final = layout.key("acknowledged", "")
+
+
 # --- what the store answers -------------------------------------------------------------------------------------------
 
 
@@ -303,7 +340,7 @@ def _admission(reply: Any, counters: Sequence[Counter], rates: Sequence[Rate], s
         case 4 if seats is not None:
             return NoSeat(seats.most)
         case -1:
-            return WrongEpoch(_text(reply[1]))
+            return WrongEpoch(_text(reply[1]), reply[2] == 1)
         case -2:
             return WrongPeriod(int(reply[1]))
     raise ValueError(reply)
@@ -332,5 +369,5 @@ def _settlement(reply: Any) -> SettlingReply:
         case 3:
             return NotDue()
         case -1:
-            return WrongEpoch(_text(reply[1]))
+            return WrongEpoch(_text(reply[1]), reply[2] == 1)
     raise ValueError(reply)

@@ -1,5 +1,5 @@
 """The scripts against a plain model of what they should do, on a real server: any order of holds, settlements, deaths,
-repetitions, turns of day and month, and losses of the store.
+repetitions, turns of day and month, losses of the store, and copies of it that are put back.
 
 The server's clock cannot be moved, so the calendar is: what the machine calls now is the server's time plus `ahead`,
 and each period is told to the server by how far it is away from now.
@@ -8,6 +8,7 @@ and each period is told to the server by how far it is away from now.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -39,7 +40,9 @@ from app.store.ledger import (
     NoSeat,
     NotDue,
     Replayed,
+    Seen,
     Settled,
+    SettlingReply,
     WrongEpoch,
     WrongPeriod,
 )
@@ -90,6 +93,7 @@ class Books:
     seats: set[str] = field(default_factory=set)
     requests: int = 0
     cost: int = 0
+    acknowledged: int = 0
 
 
 class Machine(RuleBasedStateMachine):
@@ -102,8 +106,12 @@ class Machine(RuleBasedStateMachine):
         self.do(self.store.open())
         self.do(self.store.call("FLUSHALL"))
         self.ledger = LedgerStore(self.store)
+        self.do(self.ledger.make_durable())
         self.books = Books()
         self.lost: list[Told] = []
+        self.copied: tuple[Copied, Books] | None = None
+        self.forgotten: list[Told] = []
+        self.was_whole = True  # before the last settlement
         self.count = 0
         self.exact = True
 
@@ -174,7 +182,7 @@ class Machine(RuleBasedStateMachine):
             self.books.seats.add(lease.id)
 
     def expected(self, lease: Lease, cost: int, seats: Seats | None, late: bool) -> type:
-        if self.books.epoch is None:
+        if self.books.epoch is None or self.older:
             return WrongEpoch
         if seats is not None and len(self.books.seats) >= SEATS:
             return NoSeat
@@ -198,6 +206,8 @@ class Machine(RuleBasedStateMachine):
         answer = self.do(self.ledger.admit(told.lease, rates, seats, lease_ms=LONG_MS))
         if self.books.epoch is None:
             assert answer == WrongEpoch("")
+        elif self.older:
+            assert answer == WrongEpoch(self.books.epoch, older=True)
         else:
             assert isinstance(answer, Replayed)
             assert (answer.state, answer.rates[0].remaining) == (told.state, BURST - self.books.taken)
@@ -236,7 +246,7 @@ class Machine(RuleBasedStateMachine):
         before, charged = told.state, told.charged
         cells = self.cells(int(final == "settled"), actual)
         for turn in range(times):
-            said = self.do(self.ledger.settle(told.lease, actual, final, cells))
+            said = self.ask(told.lease, actual, final, cells)
             if turn or before in ("settled", "released"):
                 assert said == Settled(False, told.state)
                 continue
@@ -246,7 +256,16 @@ class Machine(RuleBasedStateMachine):
             self.finish(told, actual, final)
             self.books.requests += int(final == "settled") - int(before == "expired")
 
+    def ask(self, lease: Lease, actual: int | None, final: str, cells: tuple[CostCell, ...]) -> SettlingReply:
+        whole = not self.older
+        said = self.do(self.ledger.settle(lease, actual, final, cells))
+        if isinstance(said, Settled) and said.applied:
+            self.was_whole = whole
+        return said
+
     def finish(self, told: Told, actual: int, final: str) -> None:
+        self.books.acknowledged += self.was_whole
+        assert self.ledger.seen.number >= self.books.acknowledged
         for counter in told.lease.counters:
             each = self.books.sums[counter.key]
             each.held -= told.held if told.state == "held" else 0
@@ -265,11 +284,7 @@ class Machine(RuleBasedStateMachine):
             assert (each.held_nano, each.counters) == (told.held, told.lease.counters)
             charged = told.held if self.full else 0
             for applied in (True, False):
-                said = self.do(
-                    self.ledger.settle(
-                        each.lease("e0"), charged if not self.full else None, "expired", self.cells(1, charged)
-                    )
-                )
+                said = self.ask(each.lease("e0"), charged if not self.full else None, "expired", self.cells(1, charged))
                 assert isinstance(said, Settled)
                 assert said.applied is applied
             self.finish(told, charged, "expired")
@@ -309,13 +324,64 @@ class Machine(RuleBasedStateMachine):
         if rarely == 0:
             self.do(self.store.call("FLUSHALL"))
             self.lost += self.books.leases.values()
-            self.books = Books()
+            self.begin_anew()
+
+    def begin_anew(self, acknowledged: int = 0) -> None:
+        self.books = Books(acknowledged=acknowledged)
+        self.copied = None
+        self.forgotten = []
+
+    @property
+    def older(self) -> bool:
+        return self.ledger.seen.number > self.books.acknowledged
+
+    @precondition(lambda self: self.books.epoch is not None and not self.older)
+    @rule()
+    def a_copy_is_made(self) -> None:
+        self.copied = self.do(copy_of(self.store)), copy.deepcopy(self.books)
+
+    @precondition(lambda self: self.copied is not None and self.books.epoch is not None)
+    @rule(rarely=st.integers(0, 2))
+    def the_copy_is_put_back(self, rarely: int) -> None:
+        if rarely == 0 and self.copied is not None:
+            copied, then = self.copied
+            self.do(put_back(self.store, copied))
+            self.forgotten += [told for id, told in self.books.leases.items() if id not in then.leases]
+            self.books = copy.deepcopy(then)
+
+    @rule(share=st.integers(0, 100))
+    def the_gateway_dies(self, share: int) -> None:
+        """Of what was acknowledged to it, the next one knows what was written down."""
+        whole, seen = not self.older, self.ledger.seen
+        self.ledger.seen = Seen(seen.name, seen.number * share // 100)
+        assert not (whole and self.older), "a crash refuses nobody"
+
+    @precondition(lambda self: self.forgotten)
+    @rule(data=st.data(), final=st.sampled_from(("settled", "recorded")))
+    def settle_what_the_copy_forgot(self, data: st.DataObject, final: str) -> None:
+        """Where the gateway knows better it waits, whatever it was."""
+        if self.older:
+            lease, before = data.draw(st.sampled_from(self.forgotten)).lease, self.dump()
+            said = self.do(self.ledger.settle(lease, 5, final, self.cells(1, 5)))
+            assert said == WrongEpoch(self.books.epoch or "", older=self.books.epoch is not None)
+            assert self.dump() == before
+
+    @precondition(lambda self: self.books.epoch is not None and self.older)
+    @rule()
+    def an_operator_ends_what_is_old(self) -> None:
+        """What is known of the old books says nothing of those that begin."""
+        self.lost += [*self.books.leases.values(), *self.forgotten]
+        kept = layout.key("acknowledged", self.ledger.seen.name)
+        self.do(self.store.call("FLUSHALL"))
+        self.do(self.store.call("SET", kept, self.books.acknowledged, "EX", 1_000))
+        self.begin_anew(self.books.acknowledged)
 
     @precondition(lambda self: self.books.epoch is None)
     @rule()
     def an_operator_begins_anew(self) -> None:
         self.books.epoch = f"e{self.count}x"
         assert self.do(self.ledger.begin(self.books.epoch)) == self.books.epoch
+        self.ledger.seen = Seen(self.ledger.seen.name)
 
     @precondition(lambda self: self.lost)
     @rule(data=st.data(), final=st.sampled_from(("settled", "released")))
@@ -389,6 +455,20 @@ class Machine(RuleBasedStateMachine):
         ]
         values = await asyncio.gather(*(self.store.call(name, key, *rest) for (name, *rest), key in commands))
         return dict(zip(keys, values, strict=True))
+
+
+Copied = list[tuple[bytes, int, bytes]]
+
+
+async def copy_of(store: Store) -> Copied:
+    keys = await store.call("KEYS", "*")
+    return [(key, max(0, await store.call("PTTL", key)), await store.call("DUMP", key)) for key in keys]
+
+
+async def put_back(store: Store, copied: Copied) -> None:
+    await store.call("FLUSHALL")
+    for key, left_ms, value in copied:
+        await store.call("RESTORE", key, left_ms, value)
 
 
 def test_any_history_leaves_the_books_right(valkey: Path) -> None:

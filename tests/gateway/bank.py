@@ -36,6 +36,7 @@ from app.store.ledger import (
     Limited,
     NoSeat,
     Replayed,
+    Seen,
     Settled,
     SettlingReply,
     WrongEpoch,
@@ -57,6 +58,7 @@ class Bank:
         self.says: deque[AdmissionReply] = deque()
         self.used: dict[str, int] = {}
         self.leases: dict[str, tuple[str, int, tuple[Counter, ...]]] = {}
+        self.seen = Seen()
         self.held_for: dict[str, int] = {}
         self.final: dict[str, tuple[str, int]] = {}
         self.cells: list[CostCell] = []
@@ -71,9 +73,9 @@ class Bank:
     def reachable(self) -> bool:
         return self.half or not self.away
 
-    async def epoch(self) -> str | None:
+    async def books(self) -> WrongEpoch:
         await self._turn()
-        return self.book or None
+        return WrongEpoch(self.book)
 
     async def begin(self, epoch: str) -> str:
         self.book = self.book or epoch
@@ -255,7 +257,7 @@ class Till:
             over_reserved=lambda nano: None,
             alert=lambda counters: None,
         )
-        self.ledger.epoch = EPOCH
+        self.ledger.agreement.epoch = EPOCH
         self.admission = self.admitting(lower=lower)
 
     def admitting(self, calibration: Calibration | None = None, *, lower: bool = False) -> Admission:

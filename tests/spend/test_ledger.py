@@ -591,3 +591,13 @@ async def test_the_lease_of_somebody_else_is_never_over_reserved_twice(one: Gate
     assert await one.calls.settle(one.lease(), 50, "settled") == Settled(True, "held", 50, 40)
     await one.ledger.settle(one.lease(), 50)
     assert one.over == []
+
+
+async def test_a_hold_that_the_store_forgot_is_paid_all_the_same(one: Gateway, store: Store) -> None:
+    """A replica took over that had not heard of it yet: what was asked meanwhile is on the bill."""
+    await one.ledger.admit(lease := one.lease())
+    await store.call("DEL", layout.key("lease", "l1"), layout.LEASES, TOTAL.key)
+    for _ in range(2):
+        await one.ledger.settle(lease, 25)
+    assert await one.used() == (25, 0)
+    assert one.ledger.open_leases == {}
