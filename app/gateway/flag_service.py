@@ -110,14 +110,14 @@ class FlagService:
         self._observe = observe
         self._clock = clock
         self._said: dict[Who, Mapping[str, float]] = {}
-        self._came: dict[Who, float] = {}
-        self._new: dict[Who, None] = {}
-        self._waiting: list[Who] = []
-        self._due = float("-inf")
+        self._came: dict[Who, float] = {}  # when they came last
+        self._new: dict[Who, None] = {}  # who was never asked about: a set that keeps its order
+        self._left: list[Who] = []  # to be asked about in this round
+        self._due = float("-inf")  # when the next round begins
         self._wake, self._answered = asyncio.Event(), asyncio.Event()
         self._pending: asyncio.Future[Mapping[Who, Told]] | None = None
-        self._error: str | None = None
-        self._trouble: str | None = None
+        self._trouble: str | None = None  # the first of this round
+        self._trouble_before: str | None = None
         self._dead = False
 
     async def open(self) -> None:
@@ -132,23 +132,23 @@ class FlagService:
     async def run(self) -> None:
         """Asks for ever; to be cancelled."""
         while True:
-            if not self._waiting and not self._new:
+            if not self._left and not self._new:
                 await self._rest()
             await self.turn()
 
     async def turn(self) -> None:
         """Asks about those who are new, and about some of the others where it is time."""
-        if not self._waiting and self._clock.monotonic() >= self._due:
+        if not self._left and self._clock.monotonic() >= self._due:
             self._forget()
-            self._waiting = list(self._said)
-        batch = dict.fromkeys([EVERYBODY, *self._new, *self._waiting[:BATCH]])
-        whole = bool(self._waiting) or not self._said
+            self._left = list(self._said)
+        batch = dict.fromkeys([EVERYBODY, *self._new, *self._left[:BATCH]])
+        of_all = bool(self._left) or not self._said
         self._new.clear()
-        del self._waiting[:BATCH]
+        del self._left[:BATCH]
         await self._round(list(batch), ANSWER_SECONDS)
         if self._dead:
-            self._waiting.clear()
-        if (whole or self._dead) and not self._waiting:
+            self._left.clear()
+        if (of_all or self._dead) and not self._left:
             self._conclude()
             self._due = self._clock.monotonic() + POLL_SECONDS
 
@@ -212,11 +212,11 @@ class FlagService:
         """A round is over: whoever watches hears of it, and the log of every turn to the worse or the better."""
         trouble, self._trouble = self._trouble, None
         self._observe(FAILED if trouble else OK)
-        if trouble and trouble != self._error:
+        if trouble and trouble != self._trouble_before:
             log.error("the flag service does not say what flags are; what it said last counts", why=trouble)
-        elif self._error and not trouble:
+        elif self._trouble_before and not trouble:
             log.info("the flag service answers again")
-        self._error = trouble
+        self._trouble_before = trouble
 
     def _forget(self) -> None:
         """Those who did not come for long; and where there are too many, those who did not for longest."""
