@@ -17,7 +17,7 @@ from app.core.request import AnyRequest, EmbeddingRequest, Request
 from app.core.tokens import TOKENS_PER_IMAGE, at_least, estimate
 from app.core.verdict import Verdict
 from app.routing.field import Field
-from app.routing.profiles import Profile, prior_success
+from app.routing.profiles import SUCCESS_DIGITS, Profile, prior_success
 from app.routing.signals import Signals, unseen
 
 USUAL_ANSWER: Final = 400  # tokens
@@ -91,6 +91,8 @@ def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) 
     weight = PRIOR_WEIGHT
     return [
         # The prior, corrected by what this installation saw: the more answers, the more they count.
-        prior if known is None else (weight * prior + known.count * known.mean) / (weight + known.count)
+        prior
+        if known is None
+        else round((weight * prior + known.count * known.mean) / (weight + known.count), SUCCESS_DIGITS)
         for prior, known in zip(priors, seen, strict=True)
     ]

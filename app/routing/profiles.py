@@ -19,6 +19,8 @@ BASE: Final = 0.86
 OF_STRENGTH: Final = 0.12
 BEYOND: Final = 2.0  # success lost per score beyond the range
 FLOOR: Final = 0.05
+SUCCESS_DIGITS: Final = 4
+"""As many as a decision remembers: what is ranked anew later must not differ by less than anybody wrote down."""
 ENDLESS: Final = sys.maxsize
 
 
@@ -64,7 +66,7 @@ def _profile(card: Card, place: int, thrift: int) -> Profile:
         top=top,
         tier=tier_of(middle),
         strength=strength,
-        prior=BASE + OF_STRENGTH * strength,
+        prior=round(BASE + OF_STRENGTH * strength, SUCCESS_DIGITS),
         price=price,
         flat=price is not None and not price.above,
         input=0 if price is None else price.input,
@@ -82,4 +84,4 @@ def prior_success(profile: Profile, score: float) -> float:
     """How likely its answer to a request of this score is good, going by its range alone."""
     if score <= profile.top:
         return profile.prior
-    return max(FLOOR, profile.prior - BEYOND * (score - profile.top))
+    return max(FLOOR, round(profile.prior - BEYOND * (score - profile.top), SUCCESS_DIGITS))
