@@ -14,6 +14,7 @@ from app.config.file import Document
 from app.config.problems import Path, Problem, dotted, nearest
 from app.config.schema import FileSettings, Strategy
 from app.config.settings import Settings
+from app.core.verdict import TASKS
 
 _OURS = ("mode", "tierway")
 _AUTO = ("auto", *(f"auto:{strategy}" for strategy in get_args(Strategy)))
@@ -21,7 +22,7 @@ _AUTO = ("auto", *(f"auto:{strategy}" for strategy in get_args(Strategy)))
 
 def check(settings: FileSettings, document: Document, upstreams: Collection[str]) -> list[Problem]:
     """All that does not agree; `upstreams` are the names that may stand before a slash."""
-    problems = [*_aliases(settings, document), *_budgets(settings, document)]
+    problems = [*_aliases(settings, document), *_tasks(settings, document), *_budgets(settings, document)]
     for path, text, full in _references(settings):
         problems.extend(_reference(document, path, text, upstreams, full=full))
     return problems
@@ -105,6 +106,13 @@ def _aliases(settings: FileSettings, document: Document) -> Iterator[Problem]:
             yield document.problem(("aliases", alias), "is not an alias: auto always means the router")
         elif target in settings.aliases:
             yield document.problem(("aliases", alias), "must name a model, not another alias")
+
+
+def _tasks(settings: FileSettings, document: Document) -> Iterator[Problem]:
+    for name in settings.routing.tasks:
+        if name not in TASKS:
+            message = f"is no type of task; there are: {', '.join(TASKS)}"
+            yield document.problem(("routing", "tasks", name), message, nearest(name, TASKS))
 
 
 def _budgets(settings: FileSettings, document: Document) -> Iterator[Problem]:

@@ -23,6 +23,12 @@ MAX_VALUES: Final = 50_000
 HALF_WORDS: Final = "holds half of a character, written as \\ud800 to \\udfff"
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _PLAIN: Final = "tag:yaml.org,2002:"
+_HINTS: Final = (
+    ("'\\t'", "; indent with spaces, never with tabs"),
+    ("expected <block end>", "; is this line indented like its neighbours?"),
+    ("mapping values are not allowed here", "; put quotes around a text that holds a colon"),
+)
+"""What people did who were told this."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,7 +105,8 @@ def _syntax_problem(error: yaml.YAMLError, name: str) -> Problem:
     """PyYAML's own words without its excerpt of the file, which may hold a secret."""
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
-    return Problem(name, mark.line + 1 if mark else None, "", f"is not valid YAML: {said}")
+    hint = next((hint for words, hint in _HINTS if words in said), "")
+    return Problem(name, mark.line + 1 if mark else None, "", f"is not valid YAML: {said}{hint}")
 
 
 def _fill(document: Document, node: yaml.Node | None) -> None:

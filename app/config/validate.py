@@ -17,12 +17,13 @@ from pydantic_core import ErrorDetails
 from app.config.file import Document
 from app.config.problems import Path, Problem, dotted, nearest
 from app.config.schema import FileSettings
-from app.config.wording import place_of, worded
+from app.config.wording import MAPPING, place_of, worded
 
 _SECRET_NAME = re.compile(
     r"(?:.*_)?(?:api_?keys?|admin_?key|secrets?|password|passwd|credentials?|(?:auth|access|bearer)_?token)|token",
     re.IGNORECASE,
 )
+_LITELLM = ("model_list", "litellm_settings", "router_settings", "general_settings")
 _QUOTED = re.compile(r"'([^']*)'")
 
 
@@ -78,6 +79,8 @@ def _problem(document: Document, path: Path, error: ErrorDetails) -> Problem:
     if error["type"] == "extra_forbidden":
         return document.problem(path, *_unknown_key(path))
     message = worded(error)
+    if message == MAPPING and isinstance(error["input"], str) and ":" in error["input"]:
+        message += "; is there a space after the colon?"
     meant = context.get("nearest")
     if "expected" in context and isinstance(error["input"], str):
         meant = nearest(error["input"], _QUOTED.findall(context["expected"]))
@@ -87,6 +90,8 @@ def _problem(document: Document, path: Path, error: ErrorDetails) -> Problem:
 def _unknown_key(path: Path) -> tuple[str, str | None]:
     model, name = model_at(FileSettings, path[:-1]), str(path[-1])
     valid = list(model.model_fields) if model else []
+    if len(path) == 1 and name in _LITELLM:
+        return "is LiteLLM's; make a file of ours out of its own with: tierway import litellm", None
     if _SECRET_NAME.fullmatch(name):
         return "secrets do not belong in the file; put it in an environment variable and name that in api_key_env", None
     if meant := nearest(name, valid):

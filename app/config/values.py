@@ -46,6 +46,8 @@ def base_url(text: str) -> str:
         raise ValueError("must not hold a user or password; name a variable in api_key_env")
     if parts.query or parts.fragment or "?" in text or "#" in text:
         raise ValueError("must not have a query or fragment")
+    if re.search(r"/(chat/completions|v1/messages|api/(chat|generate))/?$", parts.path):
+        raise ValueError("must end before /v1, or before /api: the address of the server, not of one endpoint")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc.lower(), path, "", ""))
 

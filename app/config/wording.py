@@ -44,6 +44,9 @@ MESSAGES: Final[Mapping[str, str]] = {
     "extra_forbidden": "is unknown",
     "tierway": "{said}",
 }
+NUMBERS: Final = ("must be a number", "must be a whole number")
+BARE: Final = ", without quotes or a unit"
+"""For `30s`, `80%`, `$5` and `"60"`."""
 SHAPES: Final = (LIST, MAPPING)
 """Where an example says more than the words."""
 _KEY_MARK: Final = "[key]"
@@ -56,4 +59,6 @@ def place_of(error: ErrorDetails) -> Path:
 
 def worded(error: ErrorDetails) -> str:
     """What it must be."""
-    return MESSAGES.get(error["type"], "is not valid").format(**error.get("ctx", {}))
+    words = MESSAGES.get(error["type"], "is not valid").format(**error.get("ctx", {}))
+    text = error.get("input")
+    return words + BARE if words in NUMBERS and isinstance(text, str) and any(map(str.isdecimal, text)) else words

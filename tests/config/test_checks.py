@@ -46,8 +46,13 @@ def test_what_agrees_is_accepted(text: str) -> None:
         ("routing: {default_model: auto}", "routing.default_model: must be a model, not auto"),
         ("routing: {default_model: zzz/y}", "routing.default_model: no upstream of that name; there are: gpu, ollama"),
         (
-            "routing: {tasks: {d: {prefer: [gqu/y]}}}",
-            "routing.tasks.d.prefer[0]: no upstream of that name; there are: gpu, ollama; did you mean gpu/y?",
+            "routing: {tasks: {code_reveiw: {prefer: [gpu/y]}}}",
+            "routing.tasks.code_reveiw: is no type of task; there are: code, debug, docs, architecture,"
+            " test_generation, coverage_analysis, flaky_detection, code_review, general; did you mean code_review?",
+        ),
+        (
+            "routing: {tasks: {docs: {prefer: [gqu/y]}}}",
+            "routing.tasks.docs.prefer[0]: no upstream of that name; there are: gpu, ollama; did you mean gpu/y?",
         ),
         (
             "routing: {fallback: {abilities: {n: [gpu/x, gqu/y]}}}",

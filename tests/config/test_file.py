@@ -63,7 +63,21 @@ def test_a_key_written_twice_names_both_lines() -> None:
         ("word", "t.yaml:1: must be a mapping of keys to values"),
         ("x:\n  ? [a, b]\n  : 1\n", "t.yaml:2: x: a key must be text"),
         (b"a: 1\nb: \xff\n", "t.yaml:2: is not UTF-8 text"),
-        ("a: 1\n\tb: 2\n", "t.yaml:2: is not valid YAML: found character '\\t' that cannot start any token"),
+        (
+            "a: 1\n\tb: 2\n",
+            "t.yaml:2: is not valid YAML: found character '\\t' that cannot start any token"
+            "; indent with spaces, never with tabs",
+        ),
+        (
+            "a:\n  b: 1\n c: 2\n",
+            "t.yaml:3: is not valid YAML: expected <block end>, but found '<block mapping start>'"
+            "; is this line indented like its neighbours?",
+        ),
+        (
+            "a: b: c\n",
+            "t.yaml:1: is not valid YAML: mapping values are not allowed here"
+            "; put quotes around a text that holds a colon",
+        ),
         ("a: 1\n---\nb: 2\n", "t.yaml:2: is not valid YAML: but found another document"),
         ("a: *nobody\n", "t.yaml:1: is not valid YAML: found undefined alias 'nobody'"),
         (b"a: \x07", "t.yaml: is not valid YAML: special characters are not allowed"),

@@ -48,6 +48,20 @@ def said(text: str) -> list[str]:
         ("streaming: {ping: .inf}", "t.yaml:1: streaming.ping: must be a finite number"),
         ("streaming: {ping: 0}", "t.yaml:1: streaming.ping: must be more than 0"),
         ("streaming: {ping: soon}", "t.yaml:1: streaming.ping: must be a number"),
+        ("streaming: {ping: 30s}", "t.yaml:1: streaming.ping: must be a number, without quotes or a unit"),
+        ("limits: {body_bytes: 20MB}", "t.yaml:1: limits.body_bytes: must be a whole number, without quotes or a unit"),
+        (
+            "budgets: [{scope: global, period: day, limit: $5}]",
+            "t.yaml:1: budgets[0].limit: must be a number, without quotes or a unit",
+        ),
+        (
+            "routing:\n  strategy:cost",
+            "t.yaml:1: routing: must be a mapping of keys to values; is there a space after the colon?",
+        ),
+        (
+            "model_list: []",
+            "t.yaml:1: model_list: is LiteLLM's; make a file of ours out of its own with: tierway import litellm",
+        ),
         ("only_listed_models: yes", "t.yaml:1: only_listed_models: must be true or false"),
         ("routing: {default_model: 5}", "t.yaml:1: routing.default_model: must be text; put quotes around it"),
         ("routing: {default_model: ''}", "t.yaml:1: routing.default_model: must not be empty"),

@@ -46,6 +46,7 @@ def test_addresses_are_kept_in_one_form(written: str, kept: str) -> None:
     "written",
     [
         *("", "localhost:11434", "ftp://h", "http://", "http:///v1", "http://h:99999", "http://h:x", "http://[::1"),
+        *("http://h/v1/chat/completions", "http://h/v1/messages/", "http://h/api/chat"),
         *("http://h/?a=b", "http://h/#x", "http://h?", "http://a b", "http://h\\x"),
     ],
 )
