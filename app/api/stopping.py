@@ -14,11 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from app.core.tasks import ErrorHandler, TaskOwner
+from app.telemetry.logs import get_logger
 
 LAST_WORDS_SECONDS: Final = 5.0
 """What streams get that are told why they end, to write it and to settle."""
 
+WAITING: Final = "no more requests are taken, and those under way may end; a second Ctrl-C (or signal) ends them now"
+
 Go = Callable[[], None]
+
+log = get_logger("tierway")
 
 
 class Stopping:
@@ -58,6 +63,8 @@ class Stopping:
             self._changed.set()
             return
         self.begun = True
+        if self.requests:
+            log.warning(WAITING, requests=len(self.requests), seconds=grace)
         self._tasks.spawn(self._run(grace, go), "stopping")
 
     async def _run(self, grace: float, go: Go) -> None:

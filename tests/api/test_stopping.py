@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.api import stopping
 from app.api.stopping import Stopping
 from tests.api.wire import soon
 
@@ -68,6 +69,16 @@ async def test_what_is_under_way_ends_before_the_server_hears_of_it(rig: Rig) ->
 async def test_who_has_nothing_to_do_stops_at_once(rig: Rig) -> None:
     rig.signal()
     await soon(lambda: rig.gone == 1)
+
+
+async def test_who_waits_is_told_for_what_and_how_not_to(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C that seems to do nothing for five minutes is followed by kill -9."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(stopping.log, "warning", lambda words, **fields: lines.append((words, fields)))
+    await rig.begin(2)
+    rig.signal(0.05)
+    await soon(lambda: rig.gone == 1)
+    assert lines == [(stopping.WAITING, {"requests": 2, "seconds": 0.05})] and "Ctrl-C" in stopping.WAITING
 
 
 async def test_what_takes_too_long_is_told_and_may_say_its_last_words(rig: Rig) -> None:
