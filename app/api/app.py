@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from app import __version__
-from app.api.documented import document_token_paths
+from app.api.documented import TOKEN_PATHS, document_token_paths
 from app.api.errors import error_headers, shown
 from app.api.inbound import Inbound
 from app.api.page import add_page
@@ -101,6 +101,8 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
                 return InvalidJson("The body is not valid JSON.")
             path = place_of(first)[1:]
             field = ".".join(map(str, path))
+            if not path and isinstance(first.get("input"), bytes):  # which the framework did not take for JSON
+                return Unprocessable("The body must be JSON, sent with 'content-type: application/json'.")
             said = _unknown_field(request, path) if first["type"] == "extra_forbidden" else worded(first)
             if said in SHAPES:
                 said += _example(request, path)
@@ -112,12 +114,20 @@ def _as_ours(request: Request, error: Exception) -> GatewayError:
             return MethodNotAllowed(f"{request.url.path[:200]} does not take {request.method} requests.", allow=allow)
         case HTTPException(status_code=404):
             asked = request.url.path[:200]
-            nothing = f"There is nothing at {asked}. The API begins with /v1; /docs lists all there is."
-            return NotFound(NOT_SPOKEN.get(asked, nothing))
+            return NotFound(NOT_SPOKEN.get(asked) or f"There is nothing at {asked}. {_where(request, asked)}")
         case HTTPException(status_code=status) if status < 500:
             return InvalidValue(str(error.detail))
         case _:
             return InternalError("An error of the gateway.")
+
+
+def _where(request: Request, asked: str) -> str:
+    """Where it may be: most who miss, miss the `/v1` of their base URL, or have it twice."""
+    known = {route.path for route in request.app.state.routes}.union(TOKEN_PATHS)
+    for meant in (f"/v1{asked}", asked.removeprefix("/v1")):
+        if meant in known and meant != asked:
+            return f"Did you mean {meant}? Then mend the client's base URL, which ends in /v1, once."
+    return "The API begins with /v1; /docs lists all there is."
 
 
 def _methods(request: Request, of_one_route: str) -> str:

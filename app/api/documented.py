@@ -26,6 +26,8 @@ ERRORS: Final = {
     "503": "No upstream, overloaded, or shutting down; see `retry-after`.",
     "504": "No candidate answered in time.",
 }
+TOKEN_PATHS: Final = ("/v1/chat/completions", "/v1/embeddings", "/v1/route")
+"""First in the document: what people come for."""
 TEXT: Final[Json] = {"type": "string", "minLength": 1, "maxLength": 256}
 USD: Final[Json] = {"type": "number", "minimum": 0, "maximum": 1_000_000}
 TRUTH: Final[Json] = {"enum": ["true", "false"]}
@@ -205,9 +207,8 @@ def document_token_paths(app: FastAPI) -> None:
 
     def openapi() -> Json:
         document = made()
-        document["paths"].setdefault("/v1/chat/completions", {"post": _chat()})
-        document["paths"].setdefault("/v1/embeddings", {"post": _embeddings()})
-        document["paths"].setdefault("/v1/route", {"post": _route()})
+        made_here = ({"post": _chat()}, {"post": _embeddings()}, {"post": _route()})
+        document["paths"] = {**dict(zip(TOKEN_PATHS, made_here, strict=True)), **document["paths"]}
         document.setdefault("components", {})["securitySchemes"] = KEYS
         for path, operations in document["paths"].items():
             if key := KEY_OF_PATHS.get(path.split("/")[1]):

@@ -59,6 +59,13 @@ async def test_nothing_there(client: httpx2.AsyncClient) -> None:
         assert reply.status_code == 404 and "/v1/chat/completions" in said, "whose SDK asks there learns what to set"
 
 
+@pytest.mark.parametrize("asked", ["/chat/completions", "/v1/v1/chat/completions"])
+async def test_who_has_the_base_url_wrong_is_told_so(client: httpx2.AsyncClient, asked: str) -> None:
+    """The first mistake of most, and a 404 that says only that there is nothing costs them an hour."""
+    said = error(await client.post(asked, json={}))["message"]
+    assert "Did you mean /v1/chat/completions?" in said and "base URL" in said
+
+
 async def test_a_long_path_is_not_repeated_whole(client: httpx2.AsyncClient) -> None:
     for method in ("GET", "POST"):
         assert len((await client.request(method, "/number" + "x" * 5000)).content) < 1000

@@ -43,6 +43,14 @@ def test_a_token_path_is_described(document: Any, path: str) -> None:
     assert {each["name"] for each in about["parameters"]} == set(HEADERS)
 
 
+def test_what_people_come_for_is_described_first() -> None:
+    """The page at /docs shows paths in this order; fifty of the operator's stood before the one that answers."""
+    app = FastAPI()
+    app.get("/admin/keys")(lambda: None)
+    document_token_paths(app)
+    assert [*app.openapi()["paths"]] == [*PATHS, "/admin/keys"]
+
+
 def test_it_says_where_which_key_is_wanted(document: Any) -> None:
     """Else the page at /docs has no place for a key, and cannot be tried once there is one."""
     for path in PATHS:

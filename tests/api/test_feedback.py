@@ -137,6 +137,13 @@ async def test_what_is_no_json_is_refused(site: Site, content: bytes) -> None:
     assert code(reply) in ("invalid_json", "invalid_value")
 
 
+async def test_json_that_is_not_called_json_is_told_what_to_send(site: Site) -> None:
+    """What curl sends by default; other sites' forms send the same, so it is not taken for JSON."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    reply = await site.client.post("/v1/feedback", content=b'{"request_id": "req-1", "rating": 1}', headers=form)
+    assert reply.status_code == 422 and "content-type: application/json" in reply.json()["error"]["message"]
+
+
 async def test_words_no_store_can_hold_are_refused_and_not_a_crash(site: Site) -> None:
     site.decisions.note(record(key_id=None))
     content = b'{"request_id": "req-1", "rating": 1, "reason": "\\ud800"}'
