@@ -42,7 +42,7 @@ def reply_headers(inbound: Inbound, served: Served | None, ignored: Sequence[str
             b"x-tierway-model": served.model,
             b"x-tierway-upstream": served.upstream,
             b"x-tierway-tier": served.tier,
-            b"x-tierway-score": served.score,
+            b"x-tierway-score": None if served.score is None else round(served.score, 4),
             b"x-tierway-reason": served.reason,
             b"x-tierway-fallback": served.fallback,
             b"x-tierway-attempts": served.attempts,

@@ -79,7 +79,7 @@ def tierway(served: Served | None, usage: Usage | None) -> dict[str, Any] | None
         "model": served.model,
         "upstream": served.upstream,
         "tier": served.tier,
-        "score": served.score,
+        "score": None if served.score is None else round(served.score, 4),
         "reason": served.reason,
         "cost_usd": None if cost is None else usd(cost),
         "attempts": served.attempts,
