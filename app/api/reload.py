@@ -27,7 +27,7 @@ def reload_router(door: Door, reload: Callable[[], Awaitable[Outcome]]) -> APIRo
     async def read_again() -> Reloaded:
         said = await reload()
         if said.outcome == FAILED:
-            raise Unprocessable("The configuration was not reloaded: " + "; ".join(said.problems))
+            raise Unprocessable("The configuration was not reloaded.\n" + "\n".join(said.problems))
         return Reloaded(outcome=said.outcome, config_version=said.version)
 
     return router

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 import orjson
 
 from app.cli.asking import asked, of_a_gateway
 from app.cli.options import JSON_OPTION, fail
+
+WORDS: Final = {"ok": "counts now", "unchanged": "counted already"}
+"""What a reload came to."""
 
 
 @click.group(short_help="List settings, change them while gateways run.")
@@ -83,7 +86,7 @@ def versions() -> None:
     """
 
 
-@versions.command("list", short_help="The newest first; the last one counts.")
+@versions.command("list", short_help="The newest first, which is the one that counts.")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many, at most.")
 @of_a_gateway
 @JSON_OPTION
@@ -122,7 +125,7 @@ def reload(url: str, key: str | None, as_data: bool) -> None:
       tierway reload
     """
     said = asked("POST", url, "reload", key)
-    text = f"{said['outcome']}: configuration {said['config_version']}"
+    text = f"{said['outcome']}: configuration {said['config_version']} {WORDS[said['outcome']]}"
     click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2) if as_data else text)
 
 
@@ -146,10 +149,11 @@ def _show_versions(found: list[dict[str, Any]], as_data: bool) -> None:
     if as_data:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
+    click.echo(f"{'number':>6}  {'at, UTC':<19}  what was done")
     for version in found:
         at = datetime.fromtimestamp(version["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
         click.echo(
-            f"{version['number']:>5}  {at}  {version['action']} {version['subject']} {version['reason']}".rstrip()
+            f"{version['number']:>6}  {at}  {version['action']} {version['subject']} {version['reason']}".rstrip()
         )
 
 

@@ -54,9 +54,10 @@ def test_changes_are_taken_back_together(run: Run, stub: Stub) -> None:
 
 def test_versions_are_listed_and_restored(run: Run, stub: Stub) -> None:
     stub.replies = [{"data": [VERSION]}, VERSION, VERSION]
-    line = "    3  2026-11-20 00:00:00  flag.put STREAMING 0"
-    assert run("versions", "list", "--limit", "5", "--url", stub.url).stdout.splitlines() == [line]
-    assert run("versions", "restore", "2", "--url", stub.url).stdout.splitlines() == [line]
+    line = "     3  2026-11-20 00:00:00  flag.put STREAMING 0"
+    head, shown = run("versions", "list", "--limit", "5", "--url", stub.url).stdout.splitlines()
+    assert shown == line and "UTC" in head, "nobody knows whose clock it is"
+    assert run("versions", "restore", "2", "--url", stub.url).stdout.splitlines() == [head, line]
     assert json.loads(run("versions", "restore", "0", "--url", stub.url, "--json").stdout) == [VERSION]
     assert [(method, path) for method, path, _ in stub.asked] == [
         ("GET", "/admin/versions?limit=5"),
@@ -66,6 +67,8 @@ def test_versions_are_listed_and_restored(run: Run, stub: Stub) -> None:
 
 
 def test_a_reload(run: Run, stub: Stub) -> None:
-    stub.replies = [{"outcome": "ok", "config_version": "abc"}] * 2
-    assert run("reload", "--url", stub.url).stdout == "ok: configuration abc\n"
+    stub.replies = [{"outcome": outcome, "config_version": "abc"} for outcome in ("ok", "unchanged", "ok")]
+    assert run("reload", "--url", stub.url).stdout == "ok: configuration abc counts now\n"
+    told = run("reload", "--url", stub.url).stdout
+    assert told == "unchanged: configuration abc counted already\n", "the file's change was noticed before it was said"
     assert json.loads(run("reload", "--url", stub.url, "--json").stdout)["outcome"] == "ok"
