@@ -179,6 +179,8 @@ def console_renderer(colors: bool) -> Render:
     )
 
     def render(event: Event) -> bytes:
+        if isinstance(flags := event.pop("flags", None), dict):
+            event["flags_off"] = ", ".join(name for name, on in flags.items() if not on)
         told = {name: _visible(value) for name, value in event.items() if value not in (None, "", [], {})}
         return f"{renderer(None, '', told)}\n".encode("utf-8", "replace")
 

@@ -245,6 +245,16 @@ def test_the_console_shows_people_what_is_there() -> None:
     assert len(stream.writes) == 1
 
 
+def test_the_console_shows_only_the_flags_that_are_off() -> None:
+    """All of them, with each request, would fill three lines of a terminal with what is almost always the same."""
+    stream = Out()
+    configure("info", "console", stream, ManualClock(0.0))
+    get_logger().info("request", flags={"STREAMING": True, "SHADOW": False})
+    get_logger().info("request", flags={"STREAMING": True})
+    some, none = (line.decode() for line in stream.writes)
+    assert "flags_off=SHADOW" in some and "STREAMING" not in some and "flags" not in none
+
+
 def test_the_console_obeys_no_control_characters_of_clients() -> None:
     """A header with an escape sequence could else clear an operator's screen, or fake a line."""
     stream = Out()
