@@ -45,16 +45,34 @@ def keys() -> None:
 @click.option("--tenant", help="Whose it is.")
 @click.option("--model", "allowed", multiple=True, help="A model id or pattern it may use; may be repeated; else all.")
 @click.option("--expires", help="When it ends: 90d, 12h, or a date like 2027-01-31.")
-@click.option("--priority", type=click.Choice(["interactive", "batch"]), default="interactive", show_default=True)
-@click.option("--privacy", type=click.Choice(["any", "local"]), default="any", show_default=True)
 @click.option(
-    "--store-content", type=click.Choice(["off", "session", "training"]), default="session", show_default=True
+    "--priority",
+    type=click.Choice(["interactive", "batch"]),
+    default="interactive",
+    show_default=True,
+    help="Who waits for whom when there is too much, where a request does not say.",
 )
-@click.option("--retention-days", type=int, help="How long what is stored of its requests may be kept.")
-@click.option("--budget", "budget", multiple=True, help="USD it may spend: day=5, month=50 or total=100; repeatable.")
-@click.option("--rpm", "requests_per_minute", type=int, help="Requests a minute.")
-@click.option("--tpm", "tokens_per_minute", type=int, help="Tokens a minute, in and out.")
-@click.option("--concurrency", type=int, help="Requests at the same time.")
+@click.option(
+    "--privacy",
+    type=click.Choice(["any", "local"]),
+    default="any",
+    show_default=True,
+    help="local: its requests never leave local models, fallbacks included.",
+)
+@click.option(
+    "--store-content",
+    type=click.Choice(["off", "session", "training"]),
+    default="session",
+    show_default=True,
+    help="What may be kept of its requests.",
+)
+@click.option("--retention-days", type=int, help="Days that it may be kept.")
+@click.option(
+    "--budget", "budget", multiple=True, help="USD it may spend: day=5, month=50 or total=100; may be repeated."
+)
+@click.option("--rpm", "requests_per_minute", type=int, help="The most requests a minute.")
+@click.option("--tpm", "tokens_per_minute", type=int, help="The most tokens a minute, in and out.")
+@click.option("--concurrency", type=int, help="The most requests at the same time.")
 @JSON_OPTION
 def create_key(
     config_path: Path | None,
@@ -73,7 +91,13 @@ def create_key(
     expires_at = None if expires is None else moment(expires, datetime.now(UTC))
     budgets: Any = amounts(budget)
     spec = checked(lambda: KeySpec(models=allowed, expires_at=expires_at, budgets=budgets, **said))
-    record, secret = _with_keys(config_path, lambda service: service.create(spec))
+
+    async def create(service: Keys) -> tuple[KeyRecord, str, bool]:
+        return *await service.create(spec), len(await service.list()) == 1
+
+    record, secret, first = _with_keys(config_path, create)
+    if first:
+        click.echo("This is the first key: from now on every request needs one.", err=True)
     if as_data:
         click.echo(orjson.dumps({**record.model_dump(), "key": secret}, option=orjson.OPT_INDENT_2))
         return
@@ -169,7 +193,9 @@ def amounts(said: tuple[str, ...]) -> dict[str, Decimal]:
         except DecimalException:
             amount = Decimal("nan")
         if not amount.is_finite() or period in found:
-            fail(f"--budget {text!r} is not like day=5, or says again what another says.", status=2)
+            fail(
+                f"--budget {text!r} is not like day=5 (USD, without a unit), or its period was named before.", status=2
+            )
         found[period] = amount
     return found
 

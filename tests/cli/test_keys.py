@@ -35,6 +35,7 @@ def test_a_key_lives_from_its_making_to_its_end(run: Run) -> None:
     result = run("keys", "create", "--name", "ci", "--tenant", "qa", "--model", "ollama/*", "--model", "auto")
     key = made(result)
     assert key["key"].startswith("tw-") and key["name"] == "ci" and "cannot be shown again" in result.stderr
+    assert "from now on every request needs one" in result.stderr, "else it locks out who asked without, unannounced"
     (record,) = listed(run)
     assert (record["id"], record["tenant"], record["models"]) == (key["id"], "qa", ["ollama/*", "auto"])
     assert key["key"] not in json.dumps(record)
@@ -43,6 +44,7 @@ def test_a_key_lives_from_its_making_to_its_end(run: Run) -> None:
     ended = run("keys", "revoke", key["id"])
     assert ended.exit_code == 0 and ended.stdout == f"{key['id']} is revoked.\n"
     assert run("keys", "list").stdout.splitlines()[1].endswith("revoked")
+    assert "from now on" not in run("keys", "create", "--name", "second").stderr
 
 
 def test_as_json_with_everything_that_can_be_said(run: Run) -> None:
