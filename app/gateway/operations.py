@@ -114,7 +114,8 @@ class Operations:
         self, name: str, prefix: str, action: str, after: Callable[[bytes | None], bytes | None]
     ) -> UpstreamState:
         if name not in self._around.upstreams():
-            raise NotFound(f"There is no upstream named {name[:64]!r}.")
+            there = ", ".join(self._around.upstreams())
+            raise NotFound(f"There is no upstream named {name[:64]!r}; there are: {there}.")
         if self._resets is None:
             await self.refresh()  # so that what is changed now is news
         field = f"{prefix}{name}"

@@ -123,7 +123,8 @@ class Registry:
     def _not_found(self, model: str) -> ModelNotFound:
         model = model[:NAME_SHOWN]
         aliases = [alias for alias, _ in self._aliases if not WILD.intersection(alias)]
-        known = [AUTO, *self._by_id, *self._by_name, *aliases]
+        modes = [f"{AUTO}:{strategy}" for strategy in STRATEGIES]
+        known = [AUTO, *modes, *self._by_id, *self._by_name, *aliases]
         close = list(dict.fromkeys(get_close_matches(model, known, n=3, cutoff=0.5)))
         hint = f"Closest: {', '.join(close)}." if close else "GET /v1/models lists what there is."
         return ModelNotFound(f"The model {model!r} does not exist. {hint}", param="model")

@@ -108,7 +108,7 @@ async def test_draining_twice_is_one_change(store: Store) -> None:
 async def test_an_unknown_upstream_is_an_error_and_no_entry(store: Store) -> None:
     operations = Replica(store).operations
     for change in (operations.drain, operations.resume, operations.reset):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="there are: "):
             await change("gpu3")
     assert await store.call("EXISTS", layout.UPSTREAMS) == 0
 

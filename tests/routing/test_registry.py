@@ -115,7 +115,7 @@ def test_a_chain_of_aliases_is_followed_as_far_as_anybody_would_write_one() -> N
         ("gpu/org/qwne", "gpu/org/qwen"),
         ("llama", "llama3"),
         ("claude-opus-5", "claude-opus-5-5"),
-        ("auto:costs", "auto"),
+        ("auto:costs", "auto:cost"),
     ],
 )
 def test_a_wrong_name_names_the_closest(model: str, closest: str) -> None:
