@@ -80,7 +80,9 @@ class Door:
         """Raises `NotFound` where there is no admin key, `InvalidApiKey` where it is not this one, `RateLimited` where
         too many came before."""
         if self._admin_key is None:
-            raise NotFound("The admin endpoints are off; TIERWAY_ADMIN_KEY switches them on.")
+            raise NotFound(
+                "The admin endpoints are off: start the gateway with TIERWAY_ADMIN_KEY, 16 characters at least."
+            )
         self._admins.check(peer)
         secret = bearer(headers)
         if not self._is_admin(secret):

@@ -15,11 +15,11 @@ from app.config.features import flag_value, parse_flag
 
 def _for_some(command: Any) -> Any:
     for scope, whom in (
-        ("tenant", "this tenant"),
-        ("api-key", "this key, by name or id"),
-        ("agent", "this agent type"),
+        ("tenant", "this tenant only"),
+        ("api-key", "this key only, by its name or id"),
+        ("agent", "this agent type only"),
     ):
-        command = click.option(f"--{scope}", help=f"For {whom} only.")(command)
+        command = click.option(f"--{scope}", help=f"For {whom}.")(command)
     return command
 
 
@@ -73,7 +73,7 @@ def set_flag(
     """
     share = parse_flag(value)
     if share is None:
-        fail('A flag is true, false or a percentage, like "10%".', status=2)
+        fail(f"A flag is true, false or a percentage like 10%, and not {value!r}.", status=2)
     said = {"agent": agent, "key": api_key, "tenant": tenant}
     body = {"value": flag_value(share), **{scope: who for scope, who in said.items() if who is not None}}
     _show([asked("PUT", url, f"flags/{quote(name, safe='')}", key, body)], as_data)

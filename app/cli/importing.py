@@ -62,6 +62,8 @@ def _write(output: Path, text: str) -> None:
     try:
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
+    except FileExistsError:
+        fail(f"{output} cannot be written: it is there already, and may be precious. Name another by -o.", status=2)
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror}", status=2)
 

@@ -49,8 +49,9 @@ def url_of_environment() -> str:
 URL_OPTION: Final = click.option(
     "--url",
     default=url_of_environment,
-    show_default="of TIERWAY_HOST and TIERWAY_PORT, http://127.0.0.1:8080",
-    help="The running gateway.",
+    show_default=False,
+    callback=lambda _context, _option, url: url if "://" in url else f"http://{url}",
+    help="The running gateway; else that of TIERWAY_HOST and TIERWAY_PORT, else http://127.0.0.1:8080.",
 )
 
 
@@ -93,7 +94,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def no_gateway(url: str, error: Exception) -> NoReturn:
     """The end of a command whose gateway does not answer."""
-    fail(f"No gateway answers at {url}: {error}. Name another by --url, or start one with: tierway serve")
+    why = str(error).rstrip(".")
+    fail(f"No gateway answers at {url}: {why}. Name another by --url, or start one with: tierway serve")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

@@ -72,7 +72,8 @@ def _bound(settings: Settings) -> socket.socket:
             (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=ipv6 and socket.has_dualstack_ipv6()
         )
     except OSError as error:
-        fail(f"Cannot listen on {host}, port {port}: {error.strerror}. See TIERWAY_HOST and TIERWAY_PORT.")
+        why = (error.strerror or str(error)).partition(" (while ")[0]  # asyncio and Python say the address once more
+        fail(f"Cannot listen on {host}, port {port}: {why}. TIERWAY_HOST and TIERWAY_PORT choose another.")
 
 
 def _serve_alone(settings: Settings, listener: socket.socket) -> None:

@@ -45,7 +45,8 @@ def test_what_went_wrong_is_said(run: Run, stub: Stub, status: int, body: Any, c
     assert result.exit_code == code and words in result.stderr
 
 
-@pytest.mark.parametrize("url", [NOWHERE, "http://[", "nonsense"])
+@pytest.mark.parametrize("url", [NOWHERE, "http://[", NOWHERE.removeprefix("http://")])
 def test_where_nothing_answers(run: Run, url: str) -> None:
     result = run("flags", "list", "--url", url)
     assert result.exit_code == 1 and "No gateway answers" in result.stderr and "--url" in result.stderr
+    assert ".." not in result.stderr and "protocol" not in result.stderr, "who leaves out http:// means it"

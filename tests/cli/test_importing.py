@@ -53,7 +53,7 @@ def test_a_file_that_exists_is_not_written_over(run: Run, config: Path, tmp_path
     made = tmp_path / "tierway.yaml"
     made.write_text("precious")
     result = run("import", "litellm", str(config), "-o", str(made))
-    assert result.exit_code == 2 and "cannot be written" in result.stderr and made.read_text() == "precious"
+    assert result.exit_code == 2 and "it is there already" in result.stderr and made.read_text() == "precious"
 
 
 @pytest.mark.parametrize(("text", "status"), [("a: [", 2), (None, 2), ("model_list: []", 1), ("", 2)])

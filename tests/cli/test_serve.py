@@ -138,6 +138,7 @@ def test_an_address_that_is_taken_is_said_before_anything_is_announced(run: Run)
         result = run("serve", TIERWAY_PORT=port)
     assert result.exit_code == 1 and result.stdout == ""
     assert f"port {port}" in result.stderr and "in use" in result.stderr and "TIERWAY_PORT" in result.stderr
+    assert "attempting" not in result.stderr, "the address once is enough"
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7", "::2"])
