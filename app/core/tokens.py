@@ -13,6 +13,11 @@ BYTES_PER_TOKEN: Final = 4
 TOKENS_PER_IMAGE: Final = 1_600  # the usual cap of a large image; only for estimates
 
 
+def bytes_of(text: str) -> int:
+    """In UTF-8; a lone surrogate counts as what it would be."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
 def upper_bound(text_bytes: int) -> int:
     """At least as many tokens as any byte-level tokenizer makes of that many bytes."""
     return text_bytes
@@ -21,12 +26,9 @@ def upper_bound(text_bytes: int) -> int:
 def most(text: str) -> int:
     """At least as many tokens as any byte-level tokenizer makes of the text, those included that normalise it first:
     that turns some characters into many (U+FDFA has 3 bytes before and 33 after)."""
-    if text.isascii():
-        return upper_bound(len(text))
-    plain = len(text.encode(errors="surrogatepass"))
-    if unicodedata.is_normalized("NFKC", text):
-        return upper_bound(plain)
-    return upper_bound(max(plain, len(unicodedata.normalize("NFKC", text).encode(errors="surrogatepass"))))
+    if text.isascii() or unicodedata.is_normalized("NFKC", text):
+        return upper_bound(bytes_of(text))
+    return upper_bound(max(bytes_of(text), bytes_of(unicodedata.normalize("NFKC", text))))
 
 
 def estimate(text_bytes: int) -> int:

@@ -15,6 +15,7 @@ from app.core.messages import Message, TextPart
 from app.core.money import Tokens
 from app.core.plan import Candidate
 from app.core.request import AnyRequest, Request
+from app.core.tokens import bytes_of
 
 GO_ON: Final = (
     "Your answer was cut off by a fault of the connection. Go on exactly where it ends, with the very next word. Repeat"
@@ -49,7 +50,7 @@ class Continuation:
         if Ability.PREFILL not in card.abilities:
             rows.append({"role": "user", "content": GO_ON})
             messages.append(Message("user", (TextPart(GO_ON),)))
-        size = sum(len(message.text.encode(errors="surrogatepass")) for message in messages)
+        size = sum(bytes_of(message.text) for message in messages)
         most = request.max_tokens
         return replace(
             request,

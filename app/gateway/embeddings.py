@@ -12,9 +12,8 @@ from app.core.events import Usage
 from app.core.money import Tokens
 from app.core.record import Served
 from app.core.request import EmbeddingRequest, Embeddings
-from app.core.tokens import estimate
+from app.core.tokens import bytes_of, estimate
 from app.core.upstream import Upstream
-from app.gateway.relay import size
 
 
 class Embedded(NamedTuple):
@@ -45,4 +44,4 @@ def usage_of(reply: Embeddings, request: EmbeddingRequest) -> Usage:
 
 
 def _tokens(text: str | tuple[int, ...]) -> int:
-    return estimate(size(text)) if isinstance(text, str) else len(text)
+    return estimate(bytes_of(text)) if isinstance(text, str) else len(text)

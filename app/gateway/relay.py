@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
+from app.core.tokens import bytes_of
 from app.gateway.account import Account
 from app.gateway.charging import priced_usage
 from app.gateway.exchange import Exchange
@@ -28,7 +29,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
             exchange.noticing.see(event)
         match event:
             case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
-                running.out_bytes += len(piece) if piece.isascii() else size(piece)
+                running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
                 running.out_pieces += bool(piece)
                 running.read_at = exchange.clock.monotonic()
                 if account.outgrown(running.out_pieces, running.out_bytes) and not await extend(account):
@@ -52,8 +53,3 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
                 return
         yield event
     yield exchange.summed(priced_usage(exchange))
-
-
-def size(text: str) -> int:
-    """Bytes of UTF-8; a lone surrogate counts as what it would be."""
-    return len(text.encode(errors="surrogatepass"))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.core.messages import MediaPart, Message, Part, RefusalPart, TextPart, ThinkingPart, ToolResultPart, ToolUsePart
-from app.core.tokens import TOKENS_PER_IMAGE, estimate
+from app.core.tokens import TOKENS_PER_IMAGE, bytes_of, estimate
 
 SHARE: Final = 0.75
 TOKENS_PER_MESSAGE: Final = 4  # what a template puts around one
@@ -81,9 +81,9 @@ def tokens_of(message: Message) -> int:
 def _size(part: Part) -> int:
     match part:
         case TextPart() | ThinkingPart() | RefusalPart():
-            return len(part.text.encode(errors="surrogatepass"))
+            return bytes_of(part.text)
         case ToolUsePart():
-            return len(part.name) + len(part.arguments.encode(errors="surrogatepass"))
+            return len(part.name) + bytes_of(part.arguments)
         case ToolResultPart():
             return sum(_size(inner) for inner in part.parts)
         case MediaPart():

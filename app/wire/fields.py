@@ -140,8 +140,3 @@ def token_count(fields: Any, name: str) -> int | None:
 def usable_name(value: Any) -> str | None:
     """A name fit to travel on in headers and labels; None for anything else."""
     return value if isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and value.isprintable() else None
-
-
-def text_bytes(text: str) -> int:
-    """How many bytes a text has in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())

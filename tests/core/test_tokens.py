@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from app.core.tokens import at_least, estimate, most, upper_bound
+from app.core.tokens import at_least, bytes_of, estimate, most, upper_bound
 from app.recall.embedder import TOKENIZER, wheel_folder
 
 SIZES = st.integers(0, 10**9)
+
+
+@given(st.text())
+def test_a_size_is_the_bytes_on_the_wire(text: str) -> None:
+    """Characters would make a Chinese text a third of what it is."""
+    assert bytes_of(text) == len(text.encode("utf-8", "surrogatepass"))
+    assert (bytes_of(""), bytes_of("é🦙"), bytes_of("\ud800")) == (0, 6, 3)
 
 
 @given(SIZES)

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.core.card import Card
 from app.core.errors import Broken
@@ -16,7 +14,7 @@ from app.core.money import Price, Tokens
 from app.core.record import Served
 from app.gateway.account import Account
 from app.gateway.exchange import Exchange
-from app.gateway.relay import relay, size
+from app.gateway.relay import relay
 from tests.core.nouns import card, chat, paid
 from tests.gateway.fakes import exchange_of, move, start
 
@@ -111,12 +109,6 @@ async def test_every_script_is_estimated_by_its_bytes() -> None:
     events = await relayed(begun(), [start(), Text("模型会选择"), Finish("stop")])
     assert isinstance(events[-1], Usage)
     assert events[-1].tokens.completion == 4
-
-
-@given(st.text())
-def test_a_size_is_the_bytes_on_the_wire(text: str) -> None:
-    assert size(text) == len(text.encode("utf-8", "surrogatepass"))
-    assert size("\ud800") == 3
 
 
 async def test_a_fault_ends_the_answer_and_is_remembered() -> None:

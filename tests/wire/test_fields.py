@@ -17,7 +17,6 @@ from app.wire.fields import (
     parse,
     parse_body,
     required,
-    text_bytes,
     token_count,
     usable_name,
 )
@@ -103,8 +102,3 @@ def test_only_counts_that_can_be_true_are_believed(said: Any, count: int | None)
 @pytest.mark.parametrize(("name", "usable"), [("a" * 512, True), ("a" * 513, False), ("", False), ("a\0", False)])
 def test_names_that_cannot_travel_are_none(name: str, usable: bool) -> None:
     assert usable_name(name) == (name if usable else None)
-
-
-@pytest.mark.parametrize(("text", "size"), [("", 0), ("abc", 3), ("é🦙", 6)])
-def test_text_is_measured_in_bytes(text: str, size: int) -> None:
-    assert text_bytes(text) == size

@@ -28,10 +28,11 @@ from app.core.messages import (
 )
 from app.core.request import Request, Terms
 from app.core.secret import holds_key
+from app.core.tokens import bytes_of
 from app.wire.chat.messages import read_messages
 from app.wire.chat.tools import read_choice, read_format, read_tools
 from app.wire.codec import Limits
-from app.wire.fields import integer, nonempty, number, one_of, optional, parse_body, text_bytes, wrong
+from app.wire.fields import integer, nonempty, number, one_of, optional, parse_body, wrong
 
 EFFORTS: Final = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
 _MAX_CHOICES: Final = 128
@@ -244,7 +245,7 @@ def text_size(messages: tuple[Message, ...], tools: tuple[Tool, ...], form: Form
     """UTF-8 bytes of all text a model will read. Fits any dialect."""
     size = sum(_part_size(part) for message in messages for part in message.parts)
     for tool in tools:
-        size += text_bytes(tool.name) + text_bytes(tool.description or "")
+        size += bytes_of(tool.name) + bytes_of(tool.description or "")
         size += len(orjson.dumps(tool.schema)) if tool.schema else 0
     if form is not None and form.schema:
         size += len(orjson.dumps(form.schema))
@@ -254,10 +255,10 @@ def text_size(messages: tuple[Message, ...], tools: tuple[Tool, ...], form: Form
 def _part_size(part: Part) -> int:
     match part:
         case TextPart() | ThinkingPart() | RefusalPart():
-            return text_bytes(part.text)
+            return bytes_of(part.text)
         case ToolUsePart():
-            return text_bytes(part.name) + text_bytes(part.arguments)
+            return bytes_of(part.name) + bytes_of(part.arguments)
         case ToolResultPart():
-            return sum(text_bytes(item.text) for item in part.parts if isinstance(item, TextPart))
+            return sum(bytes_of(item.text) for item in part.parts if isinstance(item, TextPart))
         case MediaPart():
             return 0

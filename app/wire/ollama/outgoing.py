@@ -26,6 +26,7 @@ from app.core.messages import (
     ToolUsePart,
 )
 from app.core.request import Request
+from app.core.tokens import bytes_of
 from app.wire.codec import Outgoing
 from app.wire.ollama.window import window
 
@@ -255,7 +256,7 @@ class _Transcript:
         return {"id": use.id, "function": function}
 
     def _count(self, text: str) -> None:
-        self.text_bytes += len(text) if text.isascii() else len(text.encode())
+        self.text_bytes += bytes_of(text)
 
 
 def _image(part: MediaPart) -> str:
