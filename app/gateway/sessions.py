@@ -28,8 +28,7 @@ from app.routing.estimates import size_of
 from app.routing.rollouts import treated_in
 from app.sessions.joining import ASSISTANT, Joined, Json, joined, paired, split
 from app.sessions.said import NOTHING, Kept, Said, said
-from app.sessions.sessions import Sessions, place_of
-from app.sessions.sessions import Turn as Finished
+from app.sessions.sessions import Sessions, Turn, place_of
 from app.sessions.window import room_of, staying, tokens_of
 from app.wire.chat.messages import read_messages
 from app.wire.chat.objects import write_message
@@ -205,12 +204,12 @@ class Conversation:
         try:
             choices = self._fold.answer().choices
             if choices:
-                await self._stage.sessions.keep(self._place, self._kept, self._finished(choices[0], served.model))
+                await self._stage.sessions.keep(self._place, self._kept, self._turn(choices[0], served.model))
                 self._stage.turns(_affinity(self._kept.model, served.model))
         except Exception as error:  # noqa: BLE001 - what is kept is not worth an answer
             self._stage.on_error("keeping a turn", error)
 
-    def _finished(self, choice: Choice, model: str) -> Finished:
+    def _turn(self, choice: Choice, model: str) -> Turn:
         now, (base, same) = self._stage.clock.now(), self._joined
         answer, sent = _answer(choice), self._sent
         if sent and sent[-1].get("role") == ASSISTANT:  # which this answer went on from
@@ -218,7 +217,7 @@ class Conversation:
         stays = base + min(same, len(sent))
         gone = set(range(len(self._entries))) - set(self._stay)
         hidden = {at for index in gone if (at := self._entries[index].at) is not None}
-        return Finished(
+        return Turn(
             stays=stays,
             said=(*(said(each, None, now) for each in sent[stays - base :]), said(answer, model, now)),
             system=tuple(self._system),
