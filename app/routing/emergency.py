@@ -25,7 +25,6 @@ QUALITY: Final = "local quality below its baseline"
 SLOW: Final = "local first token is late"
 GONE: Final = "local upstream gone"
 UNABLE: Final = "no local model can do it"
-TRIGGERS: Final = (FAILURES, QUALITY, SLOW, GONE, UNABLE)
 
 FAILURES_IN_A_ROW: Final = 3
 QUALITY_LEAST: Final = 0.9  # of the baseline
