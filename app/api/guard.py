@@ -200,7 +200,8 @@ class GuardedProtocol(HttpToolsProtocol):
             last.keep_alive = False
             self.flow.resume_reading()  # what comes is dropped, but that the client leaves must be seen
             return
-        if self._running is None or self._running.response_complete or not self._running.response_started:
+        fresh = self._running is None or self._running.response_complete or not self._running.response_started
+        if fresh and not self._dropping:  # else it has its answer, and another would be somebody else's
             self.transport.write(_reply(error))
         self.transport.close()
 
