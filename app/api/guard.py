@@ -200,8 +200,10 @@ class GuardedProtocol(HttpToolsProtocol):
             last.keep_alive = False
             self.flow.resume_reading()  # what comes is dropped, but that the client leaves must be seen
             return
-        fresh = self._running is None or self._running.response_complete or not self._running.response_started
-        if fresh and not self._dropping:  # else it has its answer, and another would be somebody else's
+        started = self._running is not None and self._running.response_started
+        if self._in_head and not self._answering:
+            started = False  # that was the answer to the request before
+        if not (started or self._dropping):  # else a second answer would be taken for that to the next request
             self.transport.write(_reply(error))
         self.transport.close()
 
