@@ -16,6 +16,7 @@ from app.lab.rows import RoutingRow, Rows, TaskRow, TierRow
 from app.recall.embedder import StaticEmbedder
 from app.routing.classifier import MIDDLE, Classifier
 from app.routing.features import asked_text
+from app.routing.scale import probability_of
 
 Floats = NDArray[np.float64]
 Report = dict[str, Any]
@@ -108,7 +109,7 @@ def _tier(judged: Sequence[tuple[TierRow, Verdict]], seed: int) -> Report:
             }
             for source in sorted(set(sources.tolist()))
         },
-        "calibration": _calibration(scores, hard),
+        "calibration": _calibration(np.array([probability_of(score) for score in scores.tolist()]), hard),
         "control": _plain(decision_control(guess, hard, seed)),
     }
 

@@ -21,6 +21,7 @@ from app.core.verdict import TASKS, Verdict
 from app.routing.features import Asked, Facts
 from app.routing.forest import Forest
 from app.routing.lexical import measures, read, terms_of
+from app.routing.scale import score_of
 from app.routing.weights import Weights, WeightsUnusable, read_weights
 
 SHIPPED: Final = Path(__file__).with_name("router.safetensors")
@@ -115,7 +116,7 @@ class Classifier:
         abstained = certain < SURE
         lift = _lift(facts)
         return Verdict(
-            score=_logistic((0.0 if abstained else odds) + lift),
+            score=score_of(_logistic((0.0 if abstained else odds) + lift)),
             gain=_logistic(self._gain_odds(level, gain) + lift),
             confidence=certain,
             task_type=TASKS[understood.task],
