@@ -23,10 +23,10 @@ TASKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`score` is the calibrated complexity, 0 to 1: the probability that a small model is not enough, on the scale of the
-    ranges that models are given (`routing/scale.py`). `gain` is the probability that a strong model does better than a
-    weak one, which is less where both fail. `confidence` is the probability that the score is on the right side of the
-    middle. `abstained`: it was unsure, and took the middle. `uncorrected` is the score before this installation
+    """`score` is the calibrated complexity, 0 to 1: the probability that a small model is not enough, on the scale of
+    the ranges that models are given (`routing/scale.py`). `gain` is the probability that a strong model does better
+    than a weak one, which is less where both fail. `confidence` is the probability that the score is on the right side
+    of the middle. `abstained`: it was unsure, and took the middle. `uncorrected` is the score before this installation
     corrected it; what is learnt of answers is kept under the tier of that, which a correction does not move
     (`learnt_tier`). `features` are what it looked at, for learners to come; `version` names the classifier."""
 
