@@ -69,7 +69,7 @@ async def test_a_restored_store_has_its_keys_and_all_that_was_spent_since(run: R
     async with simulate("anthropic") as sim:
         await spend(tmp_path, sim, 1, already=0)
         made = await asyncio.to_thread(lambda: run("keys", "create", "--name", "copied", "--json"))
-        key = json.loads(made.output)
+        key = json.loads(made.stdout)
         await do(COPY)
         await spend(tmp_path, sim, 2, already=1, key=key["key"])
 
