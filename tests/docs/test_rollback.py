@@ -118,7 +118,7 @@ async def test_the_complete_way_back(tmp_path: Path) -> None:
         await everywhere(found, answers(PAID, model="house"), "the new file counts")
         await typed("tierway flags set MULTI_MODEL_ROUTER false", here)
         listed = await typed("tierway versions list", here)
-        assert [line.split()[0] for line in listed.splitlines()] == ["3", "2", "1"]
+        assert [line.split()[0] for line in listed.splitlines()] == ["number", "3", "2", "1"]
         await typed("tierway versions restore N", here, N="1")
         await everywhere(found, answers(FIRST, model="house"), "the first file counts")
         states = (await here[1].admin("GET", "flags"))["data"]
