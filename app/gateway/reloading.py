@@ -67,7 +67,7 @@ class Reloading:
         self._observe = observe
         self._lock = asyncio.Lock()
         self._broadcast: Broadcast | None = None
-        self._told = False
+        self._told = self._telling = False
         self._pin: Filed | None = None
         self._wake = asyncio.Event()
 
@@ -106,7 +106,12 @@ class Reloading:
         """The same, and every other gateway on this store reads its own file too."""
         outcome = await self.reload(why)
         if self._broadcast is not None:
-            await self._broadcast.changed(TOPIC)
+            self._telling = True
+            try:
+                await self._broadcast.changed(TOPIC)
+            except BaseException:
+                self._telling = False
+                raise
         return outcome
 
     async def _again(self) -> Outcome:
@@ -177,7 +182,8 @@ class Reloading:
 
     async def _tell(self) -> None:
         told, self._told = self._told, True
-        if told:  # the first time only says that we listen
+        own, self._telling = self._telling, False
+        if told and not own:  # the first time only says that we listen, and what we tell we know
             await self.reload("an operator said so")
 
     def _hear(self, version: Version) -> None:

@@ -185,6 +185,9 @@ async def test_an_operator_reloads_every_gateway(store: Store, file: Path, repli
         replica.write(QUALITY)
         assert (await replica.reloading.reload_all("test")).outcome == OK
         await eventually(lambda: other.strategy == "quality")
+        assert replica.outcomes == [OK], "who is asked does not read, log and count it twice"
+        assert (await other.reloading.reload_all("test")).outcome == UNCHANGED
+        await eventually(lambda: replica.outcomes == [OK, UNCHANGED])
 
 
 async def test_going_back_to_an_earlier_file(store: Store, file: Path, replica: Replica) -> None:
