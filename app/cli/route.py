@@ -57,6 +57,8 @@ def route(prompt: str, url: str, key: str | None, model: str, strategy: str | No
     reply = _asked(url, body, key, strategy)
     try:
         said = orjson.loads(reply.content)
+        if reply.status_code == 401:
+            fail(f"The gateway at {url} wants a valid key: give an API key or the admin key by --key.")
         if reply.status_code != 200:
             fail(f"The gateway said {reply.status_code}: {said['error']['message']}")
         decision = Decision.model_validate(said)

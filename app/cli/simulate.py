@@ -54,7 +54,8 @@ async def _simulate(ports: dict[str, int], host: str) -> None:
             try:
                 server = await stack.enter_async_context(simulated_server(kind, host=host, port=port))
             except OSError as error:
-                fail(f"Port {port} for {kind} cannot be had: {error.strerror}.")
+                why = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio says the address once more
+                fail(f"Port {port} for {kind} cannot be had: {why}. Name another: --kind {kind}=PORT")
             click.echo(f"{kind:<10} {server.base_url}   ({VARIABLES[kind]}={server.base_url})")
         if "anthropic" in ports:
             click.echo("The fake Claude wants a key: set ANTHROPIC_API_KEY to anything.")

@@ -35,6 +35,11 @@ class Address:
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
+    @property
+    def where(self) -> str:
+        """For people; without what opens it."""
+        return self.path or f"{self.host}:{self.port}"
+
     def greeting(self) -> tuple[tuple[str, ...], ...]:
         """The commands a new connection starts with; the last one tells whether the server is ready."""
         who = (self.username,) if self.username else ()

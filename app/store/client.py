@@ -151,7 +151,7 @@ class Store:
                 break
             except Unreachable as error:
                 if error.refused or loop.time() >= give_up:
-                    raise StoreUnusable(f"the store cannot be used: {error}") from None
+                    raise StoreUnusable(f"the store at {self._address.where} cannot be used: {error}") from None
             await asyncio.sleep(FIRST_PAUSE)
         try:
             await self._check_layout()

@@ -28,6 +28,7 @@ def test_a_port_that_is_taken_is_named(run: Run) -> None:
         port = taken.getsockname()[1]
         result = run("simulate", "--kind", f"vllm={port}")
     assert result.exit_code == 1 and f"Port {port} for vllm cannot be had" in result.stderr
+    assert "--kind vllm=PORT" in result.stderr and "attempting" not in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["x", "ollama=", "ollama=x", "ollama=-1", "ollama=65536", "ollama=²", "=5", ""])

@@ -348,8 +348,10 @@ async def test_a_server_that_is_still_starting_is_waited_for(tmp_path: Path) -> 
 
 
 async def test_nobody_there_is_said_after_a_while(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnusable, match="cannot be used"):
+    """And where: who has several, or mistyped one, knows which."""
+    with pytest.raises(StoreUnusable, match=r"the store at .*/none cannot be used"):
         await Store(Address(path=str(tmp_path / "none"))).open(timeout=0.05)
+    assert Address(host="redis", password="hunter2").where == "redis:6379"
 
 
 async def test_durability_is_left_to_whoever_runs_an_outside_server(valkey: Path) -> None:
