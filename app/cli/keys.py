@@ -93,7 +93,8 @@ def create_key(
     spec = checked(lambda: KeySpec(models=allowed, expires_at=expires_at, budgets=budgets, **said))
 
     async def create(service: Keys) -> tuple[KeyRecord, str, bool]:
-        return *await service.create(spec), len(await service.list()) == 1
+        first = not await service.list()  # before the secret is there, which nothing may lose
+        return *await service.create(spec), first
 
     record, secret, first = _with_keys(config_path, create)
     if first:
