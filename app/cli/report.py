@@ -20,7 +20,7 @@ TYPES: Final = {"json": "application/json", "csv": "text/csv", "markdown": "text
 
 
 @click.command("report", short_help="Say what was spent and saved, and whether goals are met.")
-@click.option("--since", help="So many days up to today: 7d, at most 30d. The usual.  [default: 7d]")
+@click.option("--since", help="So many days up to today: 7d, at most 30d; 7d where nothing is said.")
 @click.option("--from", "first", help="Instead: the first day, like 2026-11-14, in UTC.")
 @click.option("--to", "last", help="And the last day, included.")
 @URL_OPTION

@@ -98,24 +98,29 @@ def sections(report: Report) -> Iterator[Section]:
 
 def _summary(report: Report) -> Iterator[tuple[str, str, str]]:
     total = report.total
-    ended = f"{total.answers} answered, {total.refused} refused, {total.failed} failed, {total.left} left"
+    ended = f"{total.answers} answered, {total.refused} refused, {total.failed} failed, {total.left} left by clients"
     yield "requests", str(total.requests), ended
     yield "availability", percent(report.availability), "answers over answers and failures"
-    yield "answered locally", percent(report.local_share), f"{total.local_answers} answers"
-    yield "tokens", f"{total.tokens_in} in, {total.tokens_out} out", f"{total.estimated} answers with estimated tokens"
-    yield "billed, USD", _billed(total), f"{total.unpriced} attempts have no known price"
+    yield "answered locally", percent(report.local_share), _counted(total.local_answers, "answer")
+    estimated = f"{_counted(total.estimated, 'answer')} with estimated tokens"
+    yield "tokens", f"{total.tokens_in} in, {total.tokens_out} out", estimated
+    yield "billed, USD", _billed(total), f"{_counted(total.unpriced, 'attempt')} without a known price"
     yield "imputed, USD", money(total.imputed_usd), _imputed(report)
     yield "per request, USD", money(report.cost_usd_per_request), "billed and imputed, over the answers"
     yield "a month, USD", money(report.cost_usd_per_month), f"at the rate of {report.observed_days:.1f} days"
     yield "dearest, USD", money(total.dearest_usd), "what the dearest capable model would have taken"
     yield "saved, USD", money(total.savings_usd), f"net of billed and imputed: {percent(report.savings_share)}"
-    yield "coverage", percent(total.coverage), f"{total.compared} answers could be compared"
+    yield "coverage", percent(total.coverage), f"{_counted(total.compared, 'answer')} could be compared"
     yield (
         "fallbacks",
         percent(report.fallback_share),
-        f"{total.fallbacks} answers, {money(total.fallback_cost_usd)} USD",
+        f"{_counted(total.fallbacks, 'answer')}, {money(total.fallback_cost_usd)} USD",
     )
     yield "lost, USD", money(total.lost_usd), "billed for attempts that came to nothing"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _imputed(report: Report) -> str:

@@ -55,7 +55,7 @@ async def test_a_terminal_has_every_part(found: Report) -> None:
         "Since the beginning",
         "USD a day: # billed, + imputed, ? and what has no known price",
     ]
-    assert any(re.match(r"  billed, USD +at least 0.000008 +1 attempts have no known price$", line) for line in lines)
+    assert any(re.match(r"  billed, USD +at least 0.000008 +1 attempt without a known price$", line) for line in lines)
     assert any(re.match(r"  latency_p95 +at most 3 +\d.+ missed$", line) for line in lines)
     assert any(re.match(r"  local +vllm +3 +60.0%", line) for line in lines)
     assert any(re.match(r"  per request, USD +unknown +", line) for line in lines)
@@ -66,7 +66,7 @@ async def test_requests_that_no_model_answered_say_so(found: Report) -> None:
     lines = [line.split() for line in terminal(found).splitlines()]
     row = next(line for line in lines if line[:2] == ["(no", "model)"])
     assert row[2:5] == ["0", "0", "1"] and row[-2:] == ["-", "0"]
-    assert any("0 refused, 1 failed, 0 left" in line for line in terminal(found).splitlines())
+    assert any("0 refused, 1 failed, 0 left by clients" in line for line in terminal(found).splitlines())
 
 
 async def test_a_machine_without_a_price_is_named_beside_what_it_is_missing_in(found: Report) -> None:
