@@ -54,6 +54,9 @@ def router(
 ) -> None:
     """Measure the router on labelled rows. Exits with 1 if it does not beat the cost-matched shuffled control.
 
+    A row has an id, a prompt, and either suite, weak and strong (how well a weak and a strong model answered, 0 to 1),
+    or source and tier, or source, kind and task.
+
     Rows that the weights were fitted on are left out. If those are most, the figures noted at training are shown,
     which are of a fit without the rows it was measured on.
 

@@ -130,7 +130,8 @@ def _rows(path: Path) -> Iterator[Row]:
             try:
                 row = _row(orjson.loads(line))
             except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-                raise DataUnusable(f"{path}, line {number}: {error!r}") from error
+                why = f"has no {error}" if isinstance(error, KeyError) else str(error)
+                raise DataUnusable(f"{path}, line {number}: {why}") from error
             if row is not None:
                 yield row
 

@@ -49,6 +49,12 @@ def test_a_wrong_row_is_named(tmp_path: Path, damage: dict[str, Any]) -> None:
         read_rows([path])
 
 
+def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
+    """Who brings data of their own sees what it lacks, and no name of an exception."""
+    with pytest.raises(DataUnusable, match=r"line 1: has no 'id'$"):
+        read_rows([write(tmp_path / "r.jsonl", [{"prompt": "p", "tier": "simple"}])])
+
+
 @pytest.mark.parametrize("row", [{**tier(1)[0], "tier": "odd"}, {**task()[0], "task": "sing"}, {"task": "code"}])
 def test_unknown_labels_are_named(tmp_path: Path, row: dict[str, Any]) -> None:
     with pytest.raises(DataUnusable):
