@@ -109,7 +109,7 @@ class Reloading:
             self._telling = True
             try:
                 await self._broadcast.changed(TOPIC)
-            except BaseException:
+            except BaseException:  # also when cancelled: what was not told has no echo
                 self._telling = False
                 raise
         return outcome
