@@ -32,6 +32,7 @@ from app.telemetry.metrics import SHARED_FOLDER, forget_worker
 KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
 MODELS_SHOWN: Final = 6
+MAKE_KEY: Final = "tierway keys create --name me"
 ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
 FLUSH_SECONDS: Final = 5
 """What clients get to take the last bytes, once all requests are over."""
@@ -221,5 +222,5 @@ def _keys_wanted(ready: Ready) -> str:
     if ready.keys_needed:
         return "every request needs a key"
     if is_loopback(ready.settings.host):
-        return "none needed on this machine until you make one"
-    return "none needed by ANYBODY who reaches this address, until you make one"
+        return f"none needed on this machine until you make one: {MAKE_KEY}"
+    return f"none needed by ANYBODY who reaches this address, until you make one: {MAKE_KEY}"

@@ -232,7 +232,7 @@ def test_the_banner_counts_like_a_person() -> None:
 @pytest.mark.parametrize(
     ("host", "keys_needed", "word"),
     [
-        ("127.0.0.1", False, "none needed on this machine until you make one"),
+        ("127.0.0.1", False, "none needed on this machine until you make one: tierway keys create"),
         ("::1", False, "none needed on this machine until you make one"),
         ("0.0.0.0", False, "none needed by ANYBODY who reaches this address"),
         ("10.0.0.5", False, "none needed by ANYBODY who reaches this address"),
