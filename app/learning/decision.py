@@ -29,6 +29,7 @@ ATTEMPTS_MAX: Final = 10
 FEATURES_MAX: Final = 512
 HALF_MOST: Final = 65_520.0  # what is below is rounded to a half-precision float
 SECONDS_MAX: Final = 1e9
+AT_MAX: Final = 253_402_300_799.0  # the end of the year 9999, beyond which no date is written
 FINITE: Final = ConfigDict(allow_inf_nan=False)
 
 
@@ -72,7 +73,7 @@ class Decision:
     __pydantic_config__: ClassVar[ConfigDict] = FINITE
 
     request_id: str
-    at: float
+    at: Annotated[float, Field(ge=0, le=AT_MAX)]
     model_requested: str
     strategy: str
     candidates: tuple[Considered, ...]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +66,14 @@ def test_what_is_written_is_read() -> None:
     assert decision.read_outcome(decision.write_outcome(said)) == said
     row = b"[%s,[%s]]" % (decision.write(made), decision.write_outcome(said))
     assert decision.read_row(row) == Remembered(made, (said,))
+
+
+@pytest.mark.parametrize("at", [-1, 18_446_744_073_709_551_616])
+def test_a_moment_that_no_date_can_be_written_of_is_none_of_ours(at: int) -> None:
+    """Else whoever asks for that decision gets an error of ours."""
+    written = orjson.loads(decision.write(of(record())))
+    assert decision.read(orjson.dumps(written)) is not None
+    assert decision.read(json.dumps({**written, "at": at}).encode()) is None
 
 
 @given(st.binary())
