@@ -43,7 +43,7 @@ class Considered:
     reason: str
     local: bool
     cost_nano: int | None = None
-    first_token_seconds: Annotated[float, Field(le=SECONDS_MAX)] | None = None
+    first_token_seconds: Annotated[float, Field(ge=0, le=SECONDS_MAX)] | None = None
     success: float | None = None
     top: float | None = None
 

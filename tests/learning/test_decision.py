@@ -76,6 +76,15 @@ def test_a_moment_that_no_date_can_be_written_of_is_none_of_ours(at: int) -> Non
     assert decision.read(json.dumps({**written, "at": at}).encode()) is None
 
 
+@pytest.mark.parametrize("seconds", [-(2**63), 2**63])
+def test_a_time_to_the_first_token_that_never_was_is_none_of_ours(seconds: int) -> None:
+    written = orjson.loads(decision.write(of(record())))
+    written["candidates"][0]["first_token_seconds"] = 0.4
+    assert decision.read(orjson.dumps(written)) is not None
+    written["candidates"][0]["first_token_seconds"] = seconds
+    assert decision.read(orjson.dumps(written)) is None
+
+
 @given(st.binary())
 def test_what_cannot_be_read_is_none(data: bytes) -> None:
     """One damaged row must not end a replay."""
