@@ -234,7 +234,7 @@ def _asked(ask: Ask, batch: Sequence[Who], names: Sequence[str]) -> Mapping[Who,
         found[who] = told = ask(who, names)
         if who == EVERYBODY and told.dead:
             break
-        time.sleep(BREATH_SECONDS)
+        time.sleep(BREATH_SECONDS)  # in its own thread: the event loop gets the interpreter in between
     return found
 
 
