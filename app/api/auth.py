@@ -50,30 +50,26 @@ class Door:
 
     def caller(self, headers: Mapping[bytes, bytes], peer: str = "") -> Caller:
         """Raises `InvalidApiKey`, or `RateLimited` where too many came before."""
-        if self.open:
-            return ANONYMOUS
-        secret = bearer(headers)
-        try:
-            return self._known(secret)
-        except InvalidApiKey:
-            self._callers.check(peer)
-            if secret is not None:
-                self._callers.failed(peer)
-            raise
+        return self._let_in(headers, peer, self._callers)
 
     def viewer(self, headers: Mapping[bytes, bytes], peer: str = "") -> Caller:
         """Who may see what there is: every caller, and the operator with the admin key. Raises as `caller` does."""
+        return self._let_in(headers, peer, self._admins, operators=True)
+
+    def _let_in(
+        self, headers: Mapping[bytes, bytes], peer: str, failures: Failures, *, operators: bool = False
+    ) -> Caller:
         if self.open:
             return ANONYMOUS
         secret = bearer(headers)
         try:
             return self._known(secret)
         except InvalidApiKey:
-            self._admins.check(peer)
-            if self._is_admin(secret):
+            failures.check(peer)
+            if operators and self._is_admin(secret):
                 return ANONYMOUS
             if secret is not None:
-                self._admins.failed(peer)
+                failures.failed(peer)
             raise
 
     def admin(self, headers: Mapping[bytes, bytes], peer: str = "") -> None:
