@@ -173,4 +173,4 @@ def test_a_client_meets_nothing_that_the_document_does_not_tell(tried: Tried, tm
     told_of = {f"{method.upper()} {path}" for path, each in document["paths"].items() for method in each}
     assert told_of <= reached.keys(), f"never tried: {told_of - reached.keys()}"
     if SECONDS:
-        print(*(f"{name}: {dict(found)}" for name, found in sorted(reached.items()) if name in told_of), sep="\n")  # noqa: T201
+        print(*(f"{name}: {dict(found)}" for name, found in sorted(reached.items()) if name in told_of), sep="\n")  # noqa: T201 - what pytest -rP shows

@@ -20,6 +20,14 @@ from tests.telemetry.test_genai import CALLER, TRACE, told
 SAMPLED, UNSAMPLED = Trace(TRACE, CALLER, sampled=True), Trace(TRACE, CALLER)
 
 
+def counted(counts: Counter[str], outcome: str, times: int = 1) -> None:
+    """Waits until the sender's thread has said so: no event loop runs in these tests."""
+    until = time.monotonic() + 30
+    while counts[outcome] < times:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     with collecting() as collector:
@@ -82,10 +90,7 @@ def test_a_collector_that_does_not_stop_talking_is_left(collector: Collector) ->
     sender = OtlpSender({"OTEL_BSP_SCHEDULE_DELAY": "20"}, lambda outcome, count: counts.update({outcome: count}))
     for sent in (1, 2):
         sender.offer(finished())
-        until = time.monotonic() + 30
-        while counts["sent"] < sent:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        counted(counts, "sent", sent)
     sender.close()
 
 
@@ -108,10 +113,7 @@ def test_full_batches_do_not_wait(collector: Collector) -> None:
     }
     sender = OtlpSender(environ, lambda outcome, count: counts.update({outcome: count}))
     sender.offer(finished())
-    until = time.monotonic() + 30
-    while not counts["sent"]:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    counted(counts, "sent")
     sender.close()
 
 
@@ -132,10 +134,7 @@ def test_a_batch_that_fails_oddly_is_counted_and_the_next_is_sent(
         sender = OtlpSender(environ, lambda outcome, count: counts.update({outcome: count}))
         for outcome in ("failed", "sent"):
             sender.offer(finished())
-            until = time.monotonic() + 30
-            while not counts[outcome]:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            counted(counts, outcome)
         sender.close()
     assert b"a fault of the gateway" in log.getvalue()
 
