@@ -9,7 +9,7 @@ from app.api.auth import Door
 from app.api.headers import whole_headers
 from app.api.inbound import Inbound
 from app.api.terms import read_terms
-from app.core.tasks import Watched, cancel_if
+from app.core.tasks import Watched
 from app.gateway.flag_service import Meet
 from app.gateway.gateway import Gateway
 from app.wire import embeddings
@@ -32,7 +32,7 @@ class EmbeddingsEndpoint:
         request = embeddings.read_request(await inbound.body(self.limits.body_bytes), terms)
         inbound.taken = True
         with contextlib.suppress(Watched):  # the client left: the call is cancelled, and there is nobody to tell
-            async with cancel_if(inbound.gone(), "client"):
+            async with inbound.while_here():
                 reply, served, usage = await self.gateway.embed(caller, request)
             body = embeddings.write_reply(reply, request, tierway(served, usage))
             ignored = (*terms.ignored, *reply.ignored)

@@ -8,13 +8,14 @@ extension `tierway.abort`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.backpressure import CLIENTS, USUAL, Backpressure
-from app.api.inbound import ABORT, WAITING
+from app.api.inbound import ABORT, LEAVING, WAITING
 from app.api.shedding import FULL, Full, has_room
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
@@ -47,12 +48,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._dropping = False
         self._running: RequestResponseCycle | None = None
+        self._leaving: Callable[[], None] | None = None
         self._backpressure: Backpressure
         self._full: Full = self.app_state.get(FULL, has_room)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self._backpressure = Backpressure(transport, self.app_state.get(CLIENTS, USUAL))
+        self._extensions: dict[Any, Any] = {
+            ABORT: transport.abort,
+            WAITING: self._backpressure.waiting,
+            LEAVING: self._on_leaving,
+        }
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -62,6 +69,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:  # uvicorn tells the newest request only
             self._running.disconnected = True
             self._running.message_event.set()
+        if self._leaving is not None:
+            self._leaving()
+
+    def _on_leaving(self, call: Callable[[], None] | None) -> None:
+        """Only the request that runs asks."""
+        self._leaving = call
+        if call is not None and self._running is not None and self._running.disconnected:
+            call()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -135,8 +150,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._turned_away():
             return
         self._stop_timer()
-        extensions: dict[Any, Any] = {ABORT: self.transport.abort, WAITING: self._backpressure.waiting}
-        self.scope["extensions"] = extensions
+        self.scope["extensions"] = self._extensions
         super().on_headers_complete()
 
     def _turned_away(self) -> bool:

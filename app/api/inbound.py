@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from app.core.entropy import random_bytes
 from app.core.errors import ClientGone, InvalidValue, RequestTimeout, RequestTooLarge
+from app.core.leaving import CancelledBy
 from app.core.secret import holds_key
 from app.core.steps import Steps
+from app.core.tasks import cancel_if
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -25,6 +27,8 @@ ABORT: Final = "tierway.abort"
 """The ASGI extension under which our server offers to cut the connection."""
 WAITING: Final = "tierway.waiting"
 """That under which it tells how many bytes the client has not taken yet."""
+LEAVING: Final = "tierway.leaving"
+"""That under which it takes whom to call when the client leaves."""
 STALL_SECONDS: Final = 30.0
 TRICKLE_BYTES_PER_SECOND: Final = 8_192
 DRAIN_SECONDS: Final = 5.0
@@ -82,6 +86,11 @@ class Inbound:
         """Returns when the client has left. To be awaited after the body was read."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+    def while_here(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Raises `Watched` out of its body when the client leaves. To be used after the request's body was read."""
+        notice = self.scope.get("extensions", {}).get(LEAVING)
+        return cancel_if(self.gone(), "client") if notice is None else CancelledBy(notice, "client")
 
     def waiting(self) -> int | None:
         """Bytes that were sent and the client has not taken yet; None where nobody can tell."""

@@ -33,7 +33,7 @@ async def reply(
 
 async def _whole(inbound: Inbound, caller: Caller, request: Request, gateway: Answers, codec: ClientCodec) -> None:
     fold = Fold()
-    async with cancel_if(inbound.gone(), "client"), contextlib.aclosing(gateway.answer(caller, request)) as events:
+    async with inbound.while_here(), contextlib.aclosing(gateway.answer(caller, request)) as events:
         async for event in events:
             fold.add(event)
     if fold.fault is not None:
