@@ -62,6 +62,8 @@ def header_value(value: object) -> bytes:
     text = str(value)
     if len(text) > VALUE_MAX:
         text = text[: VALUE_MAX - 3] + "..."
+    if text.isascii() and text.isprintable():
+        return text.encode()
     return "".join(c if " " <= c <= "~" else "?" for c in text).encode()
 
 

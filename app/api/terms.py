@@ -3,6 +3,7 @@ one that has no effect here is named in `x-tierway-ignored`, never dropped silen
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal, DecimalException
 from typing import Final
 
@@ -38,30 +39,38 @@ EFFECTIVE: Final = frozenset(
 
 
 def read_terms(inbound: Inbound, caller: Caller) -> Terms:
-    headers = inbound.headers
+    terms = Terms(
+        request_id=inbound.request_id,
+        root_id=inbound.request_id,
+        trace_parent=inbound.trace_parent or trace_of(inbound.header(b"traceparent")).header,
+        trace_state=read_tracestate(inbound.header(b"tracestate"), inbound.header(b"traceparent")),
+        steps=inbound.steps,
+        priority="batch" if caller.priority == "batch" else "interactive",
+        local_only=caller.privacy == "local",
+    )
+    ours = [name for name in inbound.headers if name.startswith(PREFIX) or name == HEADER]
+    return _as_asked(terms, inbound, caller, ours) if ours else terms
+
+
+def _as_asked(terms: Terms, inbound: Inbound, caller: Caller, ours: list[bytes]) -> Terms:
     timeout = _seconds(inbound, b"x-tierway-timeout")
     session = _text(inbound, b"x-tierway-session")
     asked = _one_of(inbound, b"x-tierway-priority", PRIORITIES)
     resumable = TRUTHS[_one_of(inbound, RESUMABLE, ("true", "false"))]
-    return Terms(
-        request_id=inbound.request_id,
-        root_id=inbound.request_id,
+    return replace(
+        terms,
         deadline=None if timeout is None else inbound.started + timeout,
-        trace_parent=inbound.trace_parent or trace_of(inbound.header(b"traceparent")).header,
-        trace_state=read_tracestate(inbound.header(b"tracestate"), inbound.header(b"traceparent")),
-        steps=inbound.steps,
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
         session=new_id() if session == NEW else session,
         agent=_text(inbound, b"x-tierway-agent"),
-        priority="batch" if "batch" in (asked, caller.priority) else "interactive",  # a key's word is its most
-        local_only=caller.privacy == "local",
+        priority=asked if terms.priority == "interactive" and asked else terms.priority,  # a key's word is its most
         max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
         session_max_cost_nano=_usd(inbound, b"x-tierway-session-max-cost"),
         truncate=_one_of(inbound, b"x-tierway-context", CONTEXTS) == "truncate",
         continues=_one_of(inbound, b"x-tierway-continue", ("true", "false")) == "true",
         resumable=resumable,
         ignored=tuple(
-            name.decode("latin-1") for name in headers if _is_ignored(name, caller) and (name, resumable) != DECLINED
+            name.decode("latin-1") for name in ours if _is_ignored(name, caller) and (name, resumable) != DECLINED
         ),
     )
 
