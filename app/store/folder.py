@@ -37,7 +37,7 @@ SETTINGS: Final = (
     ("--appendonly", "yes"),
     ("--aof-load-truncated", "yes"),
     ("--maxmemory-policy", "noeviction"),
-    ("--auto-aof-rewrite-min-size", "4mb"),
+    ("--auto-aof-rewrite-min-size", "32mb"),
     ("--set-proc-title", "no"),
 )
 
