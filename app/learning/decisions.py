@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from app.core.caller import Caller
 from app.core.clock import Clock
@@ -32,7 +32,7 @@ from app.telemetry.logs import get_logger
 
 SOON_SECONDS: Final = 0.05
 WAITING_MAX: Final = 2_000
-BATCH_MAX: Final = 200
+BATCH_MAX: Final = 32  # the store serves nobody else meanwhile
 AGAIN_SECONDS: Final = 0.25  # an answer may be judged before another gateway has written down that it was given
 LEAST_SECONDS: Final = 60
 ROOM_BYTES: Final = 67_108_864
@@ -42,6 +42,7 @@ REPEATS_MAX: Final = 3  # the same ask at the same place more often than this co
 PLACES_MAX: Final = 4_096
 CHAT: Final = "chat"
 Rescored = Callable[[str | None, float, float], None]
+T = TypeVar("T")
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
 
 log = get_logger("tierway.learning")
@@ -134,38 +135,33 @@ class Decisions:
 
     async def _write_batch(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-        kept = await _all(self._put(noted) for noted in batch)
-        missing = sum(not isinstance(seconds, int) or seconds <= 0 for seconds in kept)
-        if missing:
-            self._lost(missing)
+        [lives] = await _all([self._put(batch)])
+        kept = sum(seconds > 0 for seconds in lives or ())
+        if kept < len(batch):
+            self._lost(len(batch) - kept)
         await _all(self._judge_earlier(noted) for noted in batch if noted.ask is not None)
 
-    async def _put(self, noted: _Noted) -> int:
-        made = noted.decision
-        data = decision.write(made)
-        days = noted.retention_days
-        seconds = layout.lifetime("decision")
-        in_log = days is None or days * layout.DAY >= layout.lifetime("training")
-        pairs = [(each.source, decision.write_outcome(each)) for each in noted.outcomes]
-        live: int = await self._store.run(
-            PUT,
-            (layout.key("decision", made.request_id), layout.ROOM, layout.key("training", _day(made.at))),
-            (
-                made.key_id or "",
-                data,
-                len(data) + FIELDS_BYTES,
-                seconds if days is None else min(seconds, days * layout.DAY),
-                ROOM_BYTES,
-                seconds,
-                LEAST_SECONDS,
-                made.request_id,
-                TRAINING_ROWS if in_log else 0,
-                layout.lifetime("training"),
-                random.randrange(1_000_000),
-                *(part for pair in pairs for part in pair),
-            ),
-        )
-        return live
+    async def _put(self, batch: Sequence[_Noted]) -> list[int]:
+        """The seconds that each which could be written will live."""
+        keys = [layout.ROOM]
+        args: list[Value] = [
+            ROOM_BYTES,
+            layout.lifetime("decision"),
+            LEAST_SECONDS,
+            TRAINING_ROWS,
+            layout.lifetime("training"),
+        ]
+        for noted in batch:
+            made = noted.decision
+            try:
+                day, row = _day(made.at), _row(noted)
+            except (TypeError, ValueError, OverflowError) as error:
+                log.error("a decision cannot be kept", exc_info=error)
+                continue
+            keys += layout.key("decision", made.request_id), layout.key("training", day)
+            args += row
+        lives: list[int] = await self._store.run(PUT, keys, args)
+        return lives
 
     # --- what is learnt later -----------------------------------------------------------------------------------------
 
@@ -259,7 +255,7 @@ async def training_rows(store: Store, day: str) -> tuple[Remembered, ...]:
     return tuple(row for data in rows if (row := decision.read_row(data)) is not None)
 
 
-async def _all(calls: Iterable[Awaitable[int | None]]) -> list[int | None]:
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T | None]:
     """The results of calls made in one go; a call that failed has none. One that fails by a fault of ours is told of,
     and is no affair of the others, nor of who waits for them."""
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -270,6 +266,26 @@ async def _all(calls: Iterable[Awaitable[int | None]]) -> list[int | None]:
         elif isinstance(result, BaseException):
             raise result
     return [None if isinstance(result, BaseException) else result for result in results]
+
+
+def _row(noted: _Noted) -> list[Value]:
+    """A decision as the script takes it, with its outcomes."""
+    made, days = noted.decision, noted.retention_days
+    data = decision.write(made)
+    seconds = layout.lifetime("decision")
+    row: list[Value] = [
+        made.key_id or "",
+        data,
+        len(data) + FIELDS_BYTES,
+        seconds if days is None else min(seconds, days * layout.DAY),
+        made.request_id,
+        int(days is None or days * layout.DAY >= layout.lifetime("training")),
+        random.randrange(1_000_000),
+        len(noted.outcomes),
+    ]
+    for each in noted.outcomes:
+        row += each.source, decision.write_outcome(each)
+    return row
 
 
 async def _nothing() -> None:

@@ -1,38 +1,55 @@
--- KEYS: 1 decision, 2 room, 3 training log of the day
--- ARGV: 1 owner, 2 decision, 3 bytes, 4 its lifetime, 5 the room in bytes, 6 the lifetime that room is meant for,
---       7 the shortest lifetime worth having, 8 id, 9 rows of the log (0: not for the log), 10 lifetime of the log,
---       11 dice 0..999999, 12... source, outcome, source, outcome, ...   -> seconds it will live; 0: lost
+-- KEYS: 1 room, then per decision: itself, training log of its day
+-- ARGV: 1 the room in bytes, 2 the lifetime that room is meant for, 3 the shortest lifetime worth having, 4 rows of a
+--       log, 5 lifetime of a log, then per decision: owner, decision, bytes, its lifetime, id, for the log (1, 0),
+--       dice 0..999999, number of outcomes, then per outcome: source, outcome
+-- -> per decision the seconds it will live; 0: lost
 -- Room flows back at one whole in that lifetime. Above half of it a decision lives its full time, below in proportion,
 -- so that under any load the newest are there and the memory is bounded.
-local before = redis.call('HGET', KEYS[1], 'owner')
-if before and before ~= ARGV[1] then return 0 end -- an id that another key has used already
-local room, span = tonumber(ARGV[5]), tonumber(ARGV[6])
+local room, span, shortest, rows = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = tonumber(redis.call('TIME')[1])
-local kept = redis.call('HMGET', KEYS[2], 'left', 'at')
+local kept = redis.call('HMGET', KEYS[1], 'left', 'at')
 local left = tonumber(kept[1]) or room
 left = math.min(room, left + math.max(0, now - (tonumber(kept[2]) or now)) * room / span)
-local seconds = math.floor(tonumber(ARGV[4]) * math.min(1, 2 * left / room))
-if seconds < tonumber(ARGV[7]) then return 0 end
-left = math.max(0, left - tonumber(ARGV[3]) * seconds / span)
-redis.call('HSET', KEYS[2], 'left', string.format('%.0f', left), 'at', string.format('%.0f', now))
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'decision', ARGV[2], 'log', KEYS[3])
-local outcomes = {}
-for i = 12, #ARGV, 2 do
-  redis.call('HSET', KEYS[1], 'outcome:' .. ARGV[i], ARGV[i + 1])
-  outcomes[#outcomes + 1] = ARGV[i + 1]
-end
-redis.call('EXPIRE', KEYS[1], seconds)
-local rows = tonumber(ARGV[9])
-if rows == 0 then return seconds end
+
 -- The day's log is a fair sample of the day: once it is full, each further row takes the place of a random one.
-local seen = redis.call('HINCRBY', KEYS[3], '#seen', 1)
-if redis.call('TTL', KEYS[3]) < 0 then redis.call('EXPIRE', KEYS[3], ARGV[10]) end
-if redis.call('HLEN', KEYS[3]) > rows then
-  if tonumber(ARGV[11]) * seen >= rows * 1000000 then return seconds end
-  local victim = redis.call('HRANDFIELD', KEYS[3])
-  if victim == '#seen' then return seconds end
-  redis.call('HDEL', KEYS[3], victim)
+local function log(key, dice, id, row)
+  local seen = redis.call('HINCRBY', key, '#seen', 1)
+  if redis.call('TTL', key) < 0 then redis.call('EXPIRE', key, ARGV[5]) end
+  if redis.call('HLEN', key) > rows then
+    if dice * seen >= rows * 1000000 then return end
+    local victim = redis.call('HRANDFIELD', key)
+    if victim == '#seen' then return end
+    redis.call('HDEL', key, victim)
+  end
+  redis.call('HSET', key, id, row)
 end
-redis.call('HSET', KEYS[3], ARGV[8], '[' .. ARGV[2] .. ',[' .. table.concat(outcomes, ',') .. ']]')
-return seconds
+
+local function put(key, day, a, outcomes)
+  local owner, decision = ARGV[a], ARGV[a + 1]
+  local before = redis.call('HGET', key, 'owner')
+  if before and before ~= owner then return 0 end -- an id that another key has used already
+  local seconds = math.floor(tonumber(ARGV[a + 3]) * math.min(1, 2 * left / room))
+  if seconds < shortest then return 0 end
+  left = math.floor(math.max(0, left - tonumber(ARGV[a + 2]) * seconds / span) + 0.5)
+  if before then redis.call('DEL', key) end
+  local fields, told = {'owner', owner, 'decision', decision, 'log', day}, {}
+  for i = a + 8, a + 7 + 2 * outcomes, 2 do
+    fields[#fields + 1], fields[#fields + 2] = 'outcome:' .. ARGV[i], ARGV[i + 1]
+    told[#told + 1] = ARGV[i + 1]
+  end
+  redis.call('HSET', key, unpack(fields))
+  redis.call('EXPIRE', key, seconds)
+  if ARGV[a + 5] == '1' then
+    log(day, tonumber(ARGV[a + 6]), ARGV[a + 4], '[' .. decision .. ',[' .. table.concat(told, ',') .. ']]')
+  end
+  return seconds
+end
+
+local lives, a = {}, 6
+for k = 2, #KEYS, 2 do
+  local outcomes = tonumber(ARGV[a + 7])
+  lives[#lives + 1] = put(KEYS[k], KEYS[k + 1], a, outcomes)
+  a = a + 8 + 2 * outcomes
+end
+redis.call('HSET', KEYS[1], 'left', string.format('%.0f', left), 'at', string.format('%.0f', now))
+return lives
