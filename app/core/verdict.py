@@ -50,4 +50,7 @@ class Verdict:
 
 
 def tier_of(score: float) -> str:
-    return next((name for name, bound in TIERS if score < bound), TIERS[-1][0])
+    for name, bound in TIERS:
+        if score < bound:
+            return name
+    return TIERS[-1][0]

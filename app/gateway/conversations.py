@@ -47,13 +47,19 @@ def conversation_of(request: Request, caller: Caller) -> bytes | None:
     who = f"{caller.key_id}\0{request.terms.agent}\0"
     if request.terms.session is not None:
         return _digest(f"{who}session\0{request.terms.session}")
-    opening = next((message.text for message in request.messages if message.role == "user" and message.text), None)
-    return None if opening is None else _digest(f"{who}opening\0{opening[:OPENING_CHARS]}\0{len(opening)}")
+    for message in request.messages:
+        if message.role == "user" and (opening := message.text):
+            return _digest(f"{who}opening\0{opening[:OPENING_CHARS]}\0{len(opening)}")
+    return None
 
 
 def goes_on(request: Request) -> bool:
     """Whether an answer was given before: only then can there be a model to keep."""
-    return any(message.role == "assistant" for message in request.messages)
+    # No generator: it takes longer than the loop over the few messages that most requests have.
+    for message in request.messages:
+        if message.role == "assistant":
+            return True
+    return False
 
 
 def history_tokens(request: Request) -> int:

@@ -20,7 +20,7 @@ from app.core.tasks import ErrorHandler
 from app.core.verdict import Verdict
 from app.learning.asks import packed
 from app.routing.classifier import Understood
-from app.routing.features import Asked, Facts, asked
+from app.routing.features import Facts, Topic, facts_of, gist_of, last_ask, topic_of
 
 KNOWN_MAX: Final = 512
 """Asks whose words are understood already; some two kilobytes each."""
@@ -43,7 +43,7 @@ class Read(NamedTuple):
 
 UNREAD = Read()
 Embed = Callable[[str], "np.ndarray[Any, Any]"]
-Known = tuple[Understood, bytes]
+Known = tuple[Understood, bytes, Topic]
 
 
 class Reading:
@@ -63,23 +63,23 @@ class Reading:
             return UNREAD
         started = time.perf_counter()
         try:
-            ask = asked(request)
-            understood, sketch = self._understood(ask, self._judge)
-            return Read(self._judge.verdict(understood, ask.facts), ask.text, sketch)
+            text, chars = last_ask(request.messages)
+            understood, sketch, topic = self._understood(text, self._judge)
+            return Read(self._judge.verdict(understood, facts_of(request, chars, topic)), text, sketch)
         except Exception as error:  # noqa: BLE001 - an optional stage: the request goes on in the file's order
             self._on_error("classifier", error)
             return UNREAD
         finally:
             self._observe(time.perf_counter() - started)
 
-    def _understood(self, ask: Asked, judge: Judge) -> Known:
-        key = hashlib.blake2b(ask.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    def _understood(self, text: str, judge: Judge) -> Known:
+        key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         known = self._known.get(key)
         if known is not None:
             self._known.move_to_end(key)
             return known
-        vector = None if self._embed is None else self._embed(ask.gist)
-        known = self._known[key] = judge.understand(ask.text, vector), packed(vector)
+        vector = None if self._embed is None else self._embed(gist_of(text))
+        known = self._known[key] = judge.understand(text, vector), packed(vector), topic_of(text)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return known

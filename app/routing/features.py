@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from app.core.messages import MediaPart, Message, Part, TextPart, ToolResultPart, ToolUsePart
+from app.core.messages import MediaPart, Message, TextPart, ToolResultPart, ToolUsePart
 from app.core.request import Request
 from app.routing.lexical import words_of
-
-P = TypeVar("P", ToolResultPart, ToolUsePart)
 
 HEAD_CHARS: Final = 1_400
 TAIL_CHARS: Final = 600
@@ -92,6 +89,14 @@ class Facts(NamedTuple):
         return tuple(map(float, self))
 
 
+class Topic(NamedTuple):
+    """The facts that an ask's words alone tell: the same for every turn that carries it."""
+
+    code: bool
+    maths: bool
+    languages: int
+
+
 class Asked(NamedTuple):
     """`text` is head and tail of the last human ask, `gist` a shorter cut of it that is cheap to embed."""
 
@@ -103,33 +108,50 @@ class Asked(NamedTuple):
 def asked(request: Request) -> Asked:
     """What a request asks for, and the facts around it."""
     text, chars = last_ask(request.messages)
-    results = list(islice(_recent(request.messages, ToolResultPart), RECENT))
-    calls = list(islice(_recent(request.messages, ToolUsePart), RECENT))
-    facts = Facts(
-        ask_chars=chars,
-        request_bytes=request.input_bytes,
-        messages=len(request.messages),
-        code=is_code(text),
-        maths=is_maths(text),
-        languages=languages(text),
+    return Asked(text, gist_of(text), facts_of(request, chars, topic_of(text)))
+
+
+def topic_of(text: str) -> Topic:
+    return Topic(is_code(text), is_maths(text), languages(text))
+
+
+def facts_of(request: Request, chars: int, topic: Topic) -> Facts:
+    """`chars` are those of the message that the ask is in, `topic` what its words tell."""
+    results: list[ToolResultPart] = []
+    calls: list[ToolUsePart] = []
+    images = 0
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                continue
+            if isinstance(part, ToolResultPart):
+                results.append(part)
+            elif isinstance(part, ToolUsePart):
+                calls.append(part)
+            elif isinstance(part, MediaPart) and part.kind == "image":
+                images += 1
+    calls = calls[-RECENT:]
+    return Facts(
+        chars,
+        request.input_bytes,
+        len(request.messages),
+        *topic,
         tools_offered=len(request.tools),
         tools_used=len(calls),
-        recent_errors=sum(map(_failed, results)),
-        recent_repeats=_repeats(calls),
-        images=sum(isinstance(part, MediaPart) and part.kind == "image" for part in _parts(request.messages)),
+        recent_errors=sum(map(_failed, results[-RECENT:])) if results else 0,
+        recent_repeats=_repeats(calls) if calls else 0,
+        images=images,
         schema=request.format is not None and request.format.kind == "json_schema",
         max_tokens=request.max_tokens or 0,
-        tool_turn=only_tool_results(request.messages),
+        tool_turn=bool(results) and only_tool_results(request.messages),
     )
-    return Asked(text, _gist(text), facts)
 
 
 def asked_text(prompt: str) -> Asked:
     """A bare prompt, as `asked` sees it in a request of one message."""
     text = clean(prompt)
     size = len(prompt.encode("utf-8", "replace"))
-    facts = Facts(len(prompt), size, code=is_code(text), maths=is_maths(text), languages=languages(text))
-    return Asked(text, _gist(text), facts)
+    return Asked(text, gist_of(text), Facts(len(prompt), size, 1, *topic_of(text)))
 
 
 def last_ask(messages: Sequence[Message]) -> tuple[str, int]:
@@ -187,7 +209,7 @@ def languages(text: str) -> int:
     return len(words) + sum(name in text for name in _SYMBOL_LANGUAGES)
 
 
-def _gist(text: str) -> str:
+def gist_of(text: str) -> str:
     return cut(text, GIST_HEAD, GIST_TAIL)
 
 
@@ -237,19 +259,6 @@ def _without_listings(text: str) -> str:
 
 def _is_path(line: str) -> bool:
     return " " not in line and ("/" in line or "." in line) and line[-1:] not in _NO_PATH_ENDS
-
-
-def _parts(messages: Sequence[Message]) -> Iterator[Part]:
-    for message in messages:
-        yield from message.parts
-
-
-def _recent(messages: Sequence[Message], kind: type[P]) -> Iterator[P]:
-    """Parts of one kind, the latest first."""
-    for message in reversed(messages):
-        for part in reversed(message.parts):
-            if isinstance(part, kind):
-                yield part
 
 
 def _failed(result: ToolResultPart) -> bool:
