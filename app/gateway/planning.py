@@ -98,14 +98,15 @@ class Planning:
         flags = decided_flags(self.flags, request, caller)
         rules = self._rules(flags)
         if isinstance(request, EmbeddingRequest) or not rules.routed or registry.find(request.model).card is not None:
-            made = Planned(plan(request, caller, registry, rules, self.signals))
+            made, read, conversation = plan(request, caller, registry, rules, self.signals), UNREAD, None
         else:
-            made = self._routed(request, caller, registry, rules, peeking)
+            made, read, conversation = self._routed(request, caller, registry, rules, peeking)
         arm = request.terms.arm
-        planned = made.plan if arm is None else replace(made.plan, arm=arm)
-        return made._replace(flags=flags, version=self.version, plan=planned)
+        return Planned(made if arm is None else replace(made, arm=arm), read, conversation, flags, self.version)
 
-    def _routed(self, request: Request, caller: Caller, registry: Registry, rules: Rules, peeking: bool) -> Planned:
+    def _routed(
+        self, request: Request, caller: Caller, registry: Registry, rules: Rules, peeking: bool
+    ) -> tuple[Plan, Read, bytes | None]:
         read = self.reading(request)
         verdict = None if read.verdict is None else self._corrected(read.verdict, registry)
         if verdict is not None and not peeking:
@@ -116,14 +117,15 @@ class Planning:
         signals = self._signals(request, conversation, rollout, rules, draw=1.0 if peeking else self.draw())
         # Whom a rollout puts first may stand further back: nobody is cut off before it had its turn.
         made = plan(request, caller, registry, self._with_arm(rules, assigned), signals, verdict)
-        made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
-        return Planned(made if rules.fallback else alone(made), read, conversation)
+        if assigned is not NOWHERE:
+            made = placed(made, assigned, signals.demoted, movable=not (signals.in_tool_loop or is_bound(request)))
+        return made if rules.fallback else alone(made), read, conversation
 
     def _corrected(self, verdict: Verdict, registry: Registry) -> Verdict:
         """By how local models did here with such requests."""
-        local = registry.remember("local", lambda: tuple(card.id for card in registry.cards if card.local))
-        counts = self.counts(local, verdict.task_type, verdict.tier)
-        return verdict if counts is None else corrected(verdict, {(verdict.task_type, verdict.tier): counts})
+        tier = verdict.tier
+        counts = self.counts(registry.local_ids, verdict.task_type, tier)
+        return verdict if counts is None else corrected(verdict, {(verdict.task_type, tier): counts})
 
     def _rules(self, flags: Mapping[str, bool]) -> Rules:
         routing = self.routing
@@ -149,23 +151,29 @@ class Planning:
         return self.assign(unit_of(request, caller), chosen=chosen)
 
     def _with_arm(self, rules: Rules, assigned: Assigned) -> Rules:
-        rules = replace(rules, fallback=True)
-        if assigned.strategy is not None:
-            rules = replace(rules, strategy=assigned.strategy)
-        if assigned.target_local is not None:
-            rules = replace(rules, threshold=self.recent.threshold(assigned.target_local))
+        if not rules.fallback:
+            rules = replace(rules, fallback=True)
+        if (treatment := assigned.treatment) is None:
+            return rules
+        if treatment.strategy is not None:
+            rules = replace(rules, strategy=treatment.strategy)
+        if treatment.target_local is not None:
+            rules = replace(rules, threshold=self.recent.threshold(treatment.target_local))
         return rules
 
     def _signals(
         self, request: Request, conversation: bytes | None, rollout: str | None, rules: Rules, draw: float
     ) -> Signals:
-        going = goes_on(request)
+        steady, going = self.signals, goes_on(request)
         in_tool_loop = going and only_tool_results(request.messages)
-        return replace(
-            self.signals,
+        return Signals(
+            steady.demoted,
+            steady.load,
+            steady.first_token,
+            steady.observed,
             previous=self.conversations.previous(conversation, rollout, stays=in_tool_loop) if going else None,
             in_tool_loop=in_tool_loop,
-            history_tokens=history_tokens(request),
+            history_tokens=history_tokens(request) if going else 0,
             draw=draw,
             emergency=self.local_watch.trigger() if rules.emergency else None,
         )

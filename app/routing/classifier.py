@@ -144,7 +144,9 @@ class Classifier:
 
 
 def _logistic(odds: float) -> float:
-    return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds))))
+    if not -30.0 < odds < 30.0:
+        odds = max(-30.0, min(30.0, odds))
+    return 1.0 / (1.0 + math.exp(-odds))
 
 
 def _lift(facts: Facts) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Final, NamedTuple
 
-from app.core.card import Ability
+from app.core.card import Ability, Card
 from app.core.messages import MediaPart, ToolResultPart
 from app.core.money import PICO_PER_NANO, Tokens, cost_nano
 from app.core.request import AnyRequest, EmbeddingRequest, Request
@@ -63,7 +63,7 @@ def estimated(
         -(-(prompt * each.input + completion * each.output) // PICO_PER_NANO) if each.flat else _cost(each, size, 0)
         for each in profiles
     ]
-    successes = None if verdict is None else _successes(profiles, signals, verdict)
+    successes = None if verdict is None else _successes(profiles, cards, signals, verdict)
     field = Field(profiles, costs, list(map(signals.first_token, cards)), successes, smallest)
     previous = field.index(signals.previous)
     if previous is not None:
@@ -81,12 +81,11 @@ def _cost(each: Profile, size: Size, history: int) -> int | None:
     return cost_nano(Tokens(size.prompt, size.completion, cache_read=cached), each.price)
 
 
-def _successes(profiles: Sequence[Profile], signals: Signals, verdict: Verdict) -> list[float]:
+def _successes(profiles: Sequence[Profile], cards: Sequence[Card], signals: Signals, verdict: Verdict) -> list[float]:
     score = verdict.score
     priors = [each.prior if score <= each.top else prior_success(each, score) for each in profiles]
     if signals.observed is unseen:
         return priors
-    cards = (each.card for each in profiles)
     seen = map(signals.observed, cards, repeat(verdict.task_type), repeat(verdict.learnt_tier))
     weight = PRIOR_WEIGHT
     return [

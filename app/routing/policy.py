@@ -98,11 +98,12 @@ def _routed(strategy: str, case: _Case) -> Plan:
         signals,
         case.verdict,
         field.index(signals.previous),
-        _preferred(registry, rules, case.verdict),
+        _preferred(registry, rules, case.verdict) if rules.prefer else (),
         side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
-        _chains(registry, rules, request),
+        _chains(registry, rules, request) if rules.chains else (),
     )
-    made = _planned(field, question, open_.excluded + excluded(field.left), trigger, case.size)
+    left_out = open_.excluded + excluded(field.left) if field.left else open_.excluded
+    made = _planned(field, question, left_out, trigger, case.size)
     if waiting is None or not waiting.profiles or not rules.fallback:
         return made
     return replace(made, reserve=_reserve(waiting, question))
@@ -163,14 +164,12 @@ def _first(index: int, order: list[int]) -> list[int]:
 
 def _preferred(registry: Registry, rules: Rules, verdict: Verdict | None) -> tuple[int, ...]:
     """The places of what the operator prefers for this kind of task; what is not there is passed over."""
-    names = rules.prefer.get(verdict.task_type, ()) if verdict is not None and rules.prefer else ()
+    names = rules.prefer.get(verdict.task_type, ()) if verdict is not None else ()
     return registry.places(names) if names else ()
 
 
 def _chains(registry: Registry, rules: Rules, request: AnyRequest) -> Chains:
     """The places of what is named for each ability that the request needs, in the order of the configuration."""
-    if not rules.chains:
-        return ()
     needed = [(ability, names) for ability, names in rules.chains.items() if ability in request.needs]
     return tuple((ability, registry.places(names)) for ability, names in needed)
 
@@ -253,7 +252,7 @@ def _plan(
     previous: str | None = None,
 ) -> Plan:
     candidates, probability = chance
-    if all(candidate.card.local for candidate in candidates):
+    if trigger is not None and all(candidate.card.local for candidate in candidates):
         trigger = None  # it allowed what nobody uses
     tokens = size.prompt, size.completion
     made = Plan(tuple(candidates), strategy, left_out, verdict, probability, None, trigger, tokens, previous)

@@ -30,6 +30,9 @@ class Named:
     strategy: str | None = None
 
 
+AUTOS: Final = {AUTO: Named(None), **{f"{AUTO}:{strategy}": Named(None, strategy) for strategy in STRATEGIES}}
+
+
 class Registry:
     """An immutable snapshot. `cards` are in the order of the configuration; `aliases` are patterns and what they
     stand for, the first that matches counts."""
@@ -40,11 +43,17 @@ class Registry:
         self.profiles = profiles(self.cards)
         self.by_thrift = sorted(self.profiles, key=lambda each: each.thrift)
         self._remembered: dict[Hashable, Any] = {}
+        self.local_ids = tuple(card.id for card in self.cards if card.local)
         self._by_id = {card.id: card for card in self.cards}
         self._profile_by_id = {each.card.id: each for each in self.profiles}
         self._by_name: dict[str, list[Card]] = {}
         for card in self.cards:
             self._by_name.setdefault(card.name, []).append(card)
+        self._named = {
+            **{name: Named(cards[0]) for name, cards in self._by_name.items() if len(cards) == 1},
+            **AUTOS,
+            **{card.id: Named(card) for card in self.cards},
+        }
 
     def get(self, model_id: str) -> Card | None:
         """The Card with this full id."""
@@ -99,22 +108,13 @@ class Registry:
         """A full id, `auto`, an unambiguous bare name or an alias. Raises `ModelNotFound` naming the closest."""
         asked = model
         for _ in range(ALIAS_DEPTH):
-            if (named := self._named(model)) is not None:
+            if (named := self._named.get(model)) is not None:
                 return named
             target = next((to for pattern, to in self._aliases if fnmatchcase(model, pattern)), None)
             if target is None:
                 raise self._ambiguous(model) if model in self._by_name else self._not_found(asked)
             model = target
         raise ModelNotFound(f"The alias {asked[:NAME_SHOWN]!r} leads in a circle.", param="model")
-
-    def _named(self, model: str) -> Named | None:
-        if (card := self._by_id.get(model)) is not None:
-            return Named(card)
-        head, colon, strategy = model.partition(":")
-        if head == AUTO and (not colon or strategy in STRATEGIES):
-            return Named(None, strategy or None)
-        cards = self._by_name.get(model, ())
-        return Named(cards[0]) if len(cards) == 1 else None
 
     def _ambiguous(self, model: str) -> ModelNotFound:
         ids = ", ".join(card.id for card in self._by_name[model])
@@ -123,8 +123,7 @@ class Registry:
     def _not_found(self, model: str) -> ModelNotFound:
         model = model[:NAME_SHOWN]
         aliases = [alias for alias, _ in self._aliases if not WILD.intersection(alias)]
-        modes = [f"{AUTO}:{strategy}" for strategy in STRATEGIES]
-        known = [AUTO, *modes, *self._by_id, *self._by_name, *aliases]
+        known = [*AUTOS, *self._by_id, *self._by_name, *aliases]
         close = list(dict.fromkeys(get_close_matches(model, known, n=3, cutoff=0.5)))
         hint = f"Closest: {', '.join(close)}." if close else "GET /v1/models lists what there is."
         return ModelNotFound(f"The model {model!r} does not exist. {hint}", param="model")

@@ -136,6 +136,8 @@ def covering(field: Field, question: Question) -> list[bool]:
 def ranked(field: Field, covers: Sequence[bool], question: Question) -> list[int]:
     """Their indices, the first to try first. Among equals it is the conversation's own, then the thriftier: the order
     they are in."""
+    if len(field.profiles) == 1:
+        return [0]
     sticky = question.sticky
     rank = _by_file if question.verdict is None else RANKS[question.strategy]
     order = list(range(len(field.profiles)))
