@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
+from app.telemetry.instruments import Counter
 from app.telemetry.metrics import Children
 
 

@@ -5,7 +5,9 @@ Told only when a connection stops taking bytes and when it takes them again, nev
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
+
+from app.telemetry.instruments import Counter
 
 
 class StreamMetrics:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
+
+from app.telemetry.instruments import Counter
 
 OUTCOMES: Final = ("sent", "failed", "dropped")
 
