@@ -50,7 +50,8 @@ class EmergencyShare:
         self._slices[-1][2] += paid
         self._requests += 1
         self._paid += paid
-        self.refresh()
+        if self._paid:  # else the share is 0, and was told to be
+            self.refresh()
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """For ever: what is over an hour ago no longer counts, also while nobody asks."""

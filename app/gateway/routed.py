@@ -189,9 +189,10 @@ class Routed:
         return card is not None and self.traffic.load(card) < SHADOW_LOAD_MOST
 
     def _scored(self, record: Record) -> None:
-        value = quality(outcome.of_record(record))
-        if value is not None and record.plan is not None:
-            self.rollouts.scored(record.plan.arm, value)
+        if (plan := record.plan) is None or plan.arm is None:
+            return
+        if (value := quality(outcome.of_record(record))) is not None:
+            self.rollouts.scored(plan.arm, value)
 
     def _shadowed(self, shadowed: Shadowed) -> None:
         log.info("shadow", rollout=shadowed.rollout, request_id=shadowed.request_id, of=shadowed.of)

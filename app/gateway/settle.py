@@ -1,8 +1,8 @@
 """What happens once a request is over: exactly one Record, handed to every reader.
 
 It runs in a tracked task of its own, so that neither a client that leaves nor a shutdown loses it. A reader that fails
-does not keep the others from theirs. What the request owes is paid in another: no reader waits for the store, and no
-fault in a record keeps money held.
+does not keep the others from theirs. What the request owes is paid after that in the same task: no reader waits for the
+store, and no fault in a record keeps money held.
 """
 
 from __future__ import annotations
@@ -40,15 +40,26 @@ class Settlement:
         """Ends the exchange. `error` is what ended it early: an error of ours, or a caller that left (a cancelled or
         closed generator)."""
         exchange.ends(None if error is None else _as_error(error))
-        if exchange.account.is_open:
-            used = exchange.used
-            tokens = 0 if used is None else used.tokens.total
-            self._tasks.spawn(self._leave(exchange.account, tokens), f"pay {exchange.request.id}")
-        self._tasks.spawn(self._settle(exchange), f"settle {exchange.request.id}")
+        if not exchange.account.is_open:
+            self._tasks.spawn(self._settle(exchange), f"settle {exchange.request.id}")
+            return
+        used = exchange.used
+        paying = self._leave(exchange.account, 0 if used is None else used.tokens.total)
+        self._tasks.spawn(self._settle_and_pay(exchange, paying), f"pay {exchange.request.id}")
 
     def tell(self, record: Record) -> None:
         """Gives the record of what never was an exchange to every reader, in a task of its own."""
-        self._tasks.spawn(self._read(record), f"settle {record.request_id}")
+        self._tasks.spawn(self._tell(record), f"settle {record.request_id}")
+
+    async def _tell(self, record: Record) -> None:
+        self._read(record)
+
+    async def _settle_and_pay(self, exchange: Exchange, paying: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._settle(exchange)
+        except Exception as error:  # noqa: BLE001 - the money is given back all the same
+            self._on_error(f"settle {exchange.request.id}", error)
+        await paying
 
     async def _settle(self, exchange: Exchange) -> None:
         learnt = NOTHING
@@ -56,9 +67,9 @@ class Settlement:
             learnt = looked_back(exchange)
         except Exception as error:  # noqa: BLE001 - what is learnt is not worth a record
             self._on_error(f"settle {exchange.request.id}", error)
-        await self._read(record_of(exchange, learnt))
+        self._read(record_of(exchange, learnt))
 
-    async def _read(self, record: Record) -> None:
+    def _read(self, record: Record) -> None:
         for reader in self._readers:
             try:
                 reader(record)
