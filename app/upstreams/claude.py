@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
@@ -97,7 +96,7 @@ class ClaudeUpstream:
     async def _page(self, after: str | None) -> dict[str, Any]:
         url = f"{self._root}/v1/models?limit={PAGE}" + (f"&after_id={quote(after, safe='')}" if after else "")
         headers = {**BASE_HEADERS, **self._headers, "anthropic-version": NEW_VERSION}
-        clocks = replace(self._clocks, total=LIST_SECONDS)
+        clocks = self._clocks._replace(total=LIST_SECONDS)
         status, reply_headers, body = await fetch(self._transport, Call("GET", url, headers), clocks)
         if status == 200:
             return parse(body)

@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the reply was read whole and the server keeps the connection."""
-        return self._kept and self._whole and not self._body and self.usable
+        return self._kept and self._whole and not (self._body or self._closed) and self._error is None
 
     def send(self, request: bytes) -> None:
         """Begins an exchange."""
@@ -93,28 +93,25 @@ class Connection(asyncio.Protocol):
 
     async def more(self) -> bytes:
         """The next bytes of the body, none at its end. Raises the same."""
-        self.rested_at = None
-        at_once = self._body or self._unpacker is not None
-        if at_once and time.monotonic() - self._turn_since > TURN_SECONDS:
+        self.rested_at, unpacker = None, self._unpacker
+        if (self._body or unpacker is not None) and time.monotonic() - self._turn_since > TURN_SECONDS:
             await asyncio.sleep(0)
             self._turn_since = time.monotonic()
-        while (piece := self._ready()) is None:
+        while True:
+            if unpacker is not None:
+                piece = self._unpacked(unpacker)
+            else:
+                piece = self._taken() if self._body else b"" if self._whole else None
+            if piece is not None:
+                self.rested_at = time.monotonic()
+                return piece
             if self._paused_bytes:
                 self._resume()
             await self._arrival()
             self._turn_since = time.monotonic()
-        self.rested_at = time.monotonic()
-        return piece
-
-    def _ready(self) -> bytes | None:
-        """What can be had at once, none at the end of the body; None as long as there is nothing."""
-        if self._unpacker is not None:
-            return self._unpacked(self._unpacker)
-        if self._body:
-            return self._taken()
-        return b"" if self._whole else None
 
     def _unpacked(self, unpacker: Unpacker) -> bytes | None:
+        """What can be had at once, none at the end of the body; None as long as there is nothing."""
         if piece := unpacker.rest():
             return piece
         while self._body:
@@ -140,9 +137,8 @@ class Connection(asyncio.Protocol):
     def _taken(self) -> bytes:
         """All that waits. Whoever takes it may be long about it, so the socket is read again only once there is
         nothing left to do, or nothing left to come."""
-        piece = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        self._body_bytes = 0
+        body, self._body, self._body_bytes = self._body, [], 0
+        piece = body[0] if len(body) == 1 else b"".join(body)
         if self._whole:
             self._resume()
         return piece

@@ -6,12 +6,10 @@ cannot stream still answers a streamed request. `converse` is for answers that a
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from app.core.card import Card
@@ -45,8 +43,9 @@ async def converse(
     """The events of one answer. Raises what the codec and the transport raise."""
     outgoing = codec.write_request(request, card)
     call = Call("POST", url, {**BASE_HEADERS, **headers, **outgoing.headers}, outgoing.body, request.stream)
-    with _within(request.terms, clocks, whole=not request.stream) as clocks:
-        async with transport.send(call, clocks) as reply:
+    given = _given(request.terms, clocks, whole=not request.stream)
+    try:
+        async with transport.send(call, given) as reply:
             if reply.status != 200:
                 raise codec.read_error(reply.status, reply.headers, await _excerpt(reply))
             if not streamed(reply.content_type, request.stream):
@@ -68,6 +67,8 @@ async def converse(
                     yield event
             for event in reader.end():
                 yield event
+    except TimedOut as error:
+        raise _whose(error, given, clocks)  # noqa: B904 - the same error, or one that names it as its cause
 
 
 def _together(events: list[Event]) -> list[Event]:
@@ -83,16 +84,18 @@ async def fetch(
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Status, headers and body of one exchange; the body of a refusal may be cut. `terms` of the request that this is
     done for, if any."""
-    with _within(terms, clocks, whole=True) as clocks:
-        async with transport.send(call, clocks) as reply:
+    given = _given(terms, clocks, whole=True)
+    try:
+        async with transport.send(call, given) as reply:
             whole = reply.status == 200
             return reply.status, reply.headers, await (reply.read(limit) if whole else _excerpt(reply))
+    except TimedOut as error:
+        raise _whose(error, given, clocks)  # noqa: B904 - the same error, or one that names it as its cause
 
 
-@contextlib.contextmanager
-def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clocks]:
+def _given(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Clocks:
     """The clocks of this attempt: nothing outlasts the request's deadline, and what comes whole has no first token
-    before its last. Running into the deadline is `OutOfTime`: the caller's limit, not the upstream's."""
+    before its last."""
     total, deadline = clocks.total, math.inf
     if terms is not None and terms.deadline is not None:
         deadline = terms.deadline
@@ -101,14 +104,17 @@ def _within(terms: Terms | None, clocks: Clocks, *, whole: bool) -> Iterator[Clo
             error = OutOfTime(OUT_OF_TIME, phase="total")
             error.billed = False  # nothing was sent
             raise error
-    try:
-        yield replace(clocks, total=total, first_token=total if whole else clocks.first_token, deadline=deadline)
-    except TimedOut as error:
-        if error.phase == "total" and total < clocks.total:
-            late = OutOfTime(OUT_OF_TIME, phase="total")
-            late.billed = error.billed
-            raise late from error
-        raise
+    return Clocks(clocks.connect, total if whole else clocks.first_token, clocks.idle, total, deadline)
+
+
+def _whose(error: TimedOut, given: Clocks, clocks: Clocks) -> TimedOut:
+    """Running into the deadline is `OutOfTime`: the caller's limit, not the upstream's."""
+    if error.phase != "total" or given.total >= clocks.total:
+        return error
+    late = OutOfTime(OUT_OF_TIME, phase="total")
+    late.billed = error.billed
+    late.__cause__ = error
+    return late
 
 
 async def _excerpt(reply: Reply) -> bytes:

@@ -182,8 +182,9 @@ class Health:
 
     def _state(self, id_: str, upstream: str, now: float) -> State:
         """The worse of the model's own and its upstream's."""
-        both = (self._breakers.get(id_), self._doors.get(upstream))
-        return max((one.state(now) for one in both if one is not None), key=SEVERITY.index, default=State.CLOSED)
+        own, door = self._breakers.get(id_), self._doors.get(upstream)
+        state = State.CLOSED if own is None else own.state(now)
+        return state if door is None else max(state, door.state(now), key=SEVERITY.index)
 
     def _tell_all(self, upstream: str, now: float) -> None:
         for id_ in self._breakers:

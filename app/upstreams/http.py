@@ -14,8 +14,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from app.core.buffers import Buffers
 from app.core.errors import BadReply, InternalError, Refused, TimedOut
@@ -34,8 +33,7 @@ TIMEOUT_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(NamedTuple):
     """Seconds an upstream may take: to accept a connection, until its first content, between events, in all; and when
     the request itself is over."""
 
@@ -46,8 +44,7 @@ class Clocks:
     deadline: float = math.inf  # of the request, in monotonic seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One HTTP request. `streams`: its reply is passed on as it comes, and comes no faster than it is taken."""
 
     method: str
@@ -99,6 +96,7 @@ class Alarm:
     def __init__(self, content: Connection, clocks: Clocks, started: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._content = content
+        self._end_at = min(started + clocks.total, clocks.deadline)
         self._total_at = started + clocks.total
         self._first_at = started + clocks.first_token
         self._deadline = clocks.deadline
@@ -118,11 +116,13 @@ class Alarm:
         if rested_at is not None and now - rested_at > OWN_WORK_SECONDS:
             self._total_at += now - rested_at
             self._first_at += now - rested_at
-        self._limit = min(now + self._idle if self._in_content else self._first_at, self._total_at, self._deadline)
-        if now >= self._limit:
+            self._end_at = min(self._total_at, self._deadline)
+        limit = now + self._idle if self._in_content else self._first_at
+        self._limit = limit = limit if limit < self._end_at else self._end_at
+        if now >= limit:
             raise self._ran_out(now)
-        if self._timer is None or self._rings_at > self._limit:
-            self._schedule(self._limit, now)
+        if self._timer is None or self._rings_at > limit:
+            self._schedule(limit, now)
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -145,7 +145,7 @@ class Alarm:
             self._content.set_exception(self._ran_out(now))
 
     def _ran_out(self, now: float) -> TimedOut:
-        if now >= min(self._total_at, self._deadline):
+        if now >= self._end_at:
             phase = "total"
         else:
             phase = "idle" if self._in_content else "first_token"
@@ -176,16 +176,22 @@ class HttpTransport:
     def send(self, call: Call, clocks: Clocks) -> Sending:
         return Sending(self, call, clocks)
 
-    async def taken(self, target: Target, clocks: Clocks, *, streams: bool) -> Connection:
-        """A connection to there, kept or new. Raises `Refused` when the connect clock runs out, and `TimedOut` when
-        the attempt as a whole does before that: a caller in a hurry says nothing about the upstream."""
+    def kept(self, target: Target, *, streams: bool) -> Connection | None:
+        """A connection to there that was used before."""
         idle = self._idle.get((*target.origin, streams))
+        if not idle:
+            return None
         since = time.monotonic() - self._keepalive
         while idle:
             connection = idle.pop()
             if connection.usable and not _stale(connection, since):
                 return connection
             connection.close()
+        return None
+
+    async def made(self, target: Target, clocks: Clocks, *, streams: bool) -> Connection:
+        """A new connection to there. Raises `Refused` when the connect clock runs out, and `TimedOut` when the attempt
+        as a whole does before that: a caller in a hurry says nothing about the upstream."""
         left = min(clocks.total, clocks.deadline - time.monotonic())
         try:
             async with asyncio.timeout(min(clocks.connect, left)):
@@ -243,12 +249,14 @@ class Sending:
         self._alarm: Alarm | None = None
 
     async def __aenter__(self) -> Reply:
-        started = time.monotonic()
-        taken = self._transport.taken(self._target, self._clocks, streams=self._call.streams)
-        connection = self._connection = await taken
+        started, target, streams = time.monotonic(), self._target, self._call.streams
+        connection = self._transport.kept(target, streams=streams)
+        if connection is None:
+            connection = await self._transport.made(target, self._clocks, streams=streams)
+        self._connection = connection
         alarm = self._alarm = Alarm(connection, self._clocks, started)
         try:
-            connection.send(_written(self._call, self._target))
+            connection.send(_written(self._call, target))
             alarm.wait()
             await connection.head()
         except BaseException:  # whatever it was, nobody will read the reply

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -84,7 +83,7 @@ class OllamaUpstream:
     async def stream(self, request: Request, card: Card) -> AsyncGenerator[Event, None]:
         # A reply that comes whole has no first token of its own, so there is nothing to tell apart.
         warming = request.stream and await self._is_cold(card)
-        clocks = replace(self._clocks, first_token=self._cold_start) if warming else self._clocks
+        clocks = self._clocks._replace(first_token=self._cold_start) if warming else self._clocks
         if warming:
             self._warming.add(card.name)
         url = f"{self._root}/api/chat"
@@ -151,7 +150,7 @@ class OllamaUpstream:
     ) -> T:
         """What the server says about itself. Raises an `UpstreamFault` whatever goes wrong."""
         call = Call(method, self._root + path, {**BASE_HEADERS, **self._headers}, body)
-        status, headers, reply = await fetch(self._transport, call, replace(self._clocks, total=within))
+        status, headers, reply = await fetch(self._transport, call, self._clocks._replace(total=within))
         if status == 200:
             return read(reply)
         error: GatewayError = ollama.read_error(status, headers, reply)

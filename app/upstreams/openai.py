@@ -7,7 +7,6 @@ the upstream made of it. What its list of models means is told by `app.upstreams
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from app.core.card import Card
@@ -67,7 +66,7 @@ class OpenAIServer:
         return status, body
 
     async def _about(self, path: str) -> tuple[int, Mapping[str, str], bytes]:
-        clocks = replace(self._clocks, total=min(LIST_SECONDS, self._clocks.total))
+        clocks = self._clocks._replace(total=min(LIST_SECONDS, self._clocks.total))
         call = Call("GET", self._root + path, self._headers)
         return await fetch(self._transport, call, clocks)
 

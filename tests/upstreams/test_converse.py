@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -188,21 +187,21 @@ def slowly(*pieces: bytes, pause: float) -> Handler:
 async def test_a_stream_without_content_runs_out_of_its_first_token_clock(transport: Transport) -> None:
     async with server(says(STREAM_HEAD + b"start\n", then="hang")) as url:
         with pytest.raises(TimedOut) as caught:
-            await answered(transport, url, asked(), replace(CLOCKS, first_token=SOON))
+            await answered(transport, url, asked(), CLOCKS._replace(first_token=SOON))
     assert (caught.value.phase, caught.value.blame) == ("first_token", Blame.UPSTREAM)
 
 
 async def test_content_switches_to_the_idle_clock(transport: Transport) -> None:
     handler = slowly(STREAM_HEAD + b"start\nab\n", b"cd\n", b"finish\n", pause=2 * SOON)
     async with server(handler) as url:
-        events = await answered(transport, url, asked(), replace(CLOCKS, first_token=4 * SOON))
+        events = await answered(transport, url, asked(), CLOCKS._replace(first_token=4 * SOON))
     assert text_of(events) == "ab cd"
 
 
 async def test_a_whole_answer_has_no_first_token_clock(transport: Transport) -> None:
     """Its head comes when the last token is there, however long that takes."""
     async with server(slowly(b"", JSON_HEAD + b'{"text":"hi"}', pause=2 * SOON)) as url:
-        assert text_of(await answered(transport, url, asked(stream=False), replace(CLOCKS, first_token=SOON))) == "hi"
+        assert text_of(await answered(transport, url, asked(stream=False), CLOCKS._replace(first_token=SOON))) == "hi"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -231,7 +230,7 @@ async def test_the_upstreams_own_total_is_held_against_it(transport: Transport) 
     deadline = asyncio.get_running_loop().time() + 60
     async with server(says(STREAM_HEAD + b"start\nab\n", then="hang")) as url:
         with pytest.raises(TimedOut) as caught:
-            await answered(transport, url, asked(deadline=deadline), replace(CLOCKS, total=SOON))
+            await answered(transport, url, asked(deadline=deadline), CLOCKS._replace(total=SOON))
     assert (caught.value.phase, caught.value.blame) == ("total", Blame.UPSTREAM)
 
 

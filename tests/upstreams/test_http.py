@@ -11,7 +11,6 @@ import math
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -133,7 +132,7 @@ def deaf() -> Iterator[str]:
 
 async def test_a_server_that_never_accepts_is_refused_after_the_connect_clock(transport: Transport, deaf: str) -> None:
     with pytest.raises(Refused):
-        await fetched(transport, deaf, replace(CLOCKS, connect=SOON))
+        await fetched(transport, deaf, CLOCKS._replace(connect=SOON))
 
 
 async def test_a_name_that_is_never_resolved_is_refused_after_the_connect_clock(
@@ -145,7 +144,7 @@ async def test_a_name_that_is_never_resolved_is_refused_after_the_connect_clock(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
     with pytest.raises(Refused):
-        await fetched(transport, "http://somewhere.test/", replace(CLOCKS, connect=SOON))
+        await fetched(transport, "http://somewhere.test/", CLOCKS._replace(connect=SOON))
 
 
 @pytest.mark.parametrize("which", ["total", "deadline"])
@@ -153,8 +152,8 @@ async def test_a_name_that_is_never_resolved_is_refused_after_the_connect_clock(
 async def test_connecting_ends_with_the_attempt(transport: Transport, deaf: str, which: str, secure: bool) -> None:
     """A caller's 300 ms must not become the 5 s that an upstream may take to accept, nor be held against it."""
     until = time.monotonic() + SOON
-    clocks = replace(CLOCKS, connect=60.0, total=SOON if which == "total" else 60.0, deadline=math.inf)
-    clocks = replace(clocks, deadline=until) if which == "deadline" else clocks
+    clocks = CLOCKS._replace(connect=60.0, total=SOON if which == "total" else 60.0, deadline=math.inf)
+    clocks = clocks._replace(deadline=until) if which == "deadline" else clocks
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(30):
         url = deaf
         if secure:  # accepted at once; it is the handshake that nobody answers
@@ -166,7 +165,7 @@ async def test_connecting_ends_with_the_attempt(transport: Transport, deaf: str,
 
 @pytest.mark.parametrize(
     ("clocks", "phase"),
-    [(replace(CLOCKS, first_token=SOON), "first_token"), (replace(CLOCKS, total=SOON), "total")],
+    [(CLOCKS._replace(first_token=SOON), "first_token"), (CLOCKS._replace(total=SOON), "total")],
 )
 async def test_a_head_that_does_not_come_runs_out_of_time(transport: Transport, clocks: Clocks, phase: str) -> None:
     async with server(says(then="hang")) as url:
@@ -179,7 +178,7 @@ async def test_a_head_without_content_runs_out_of_time(transport: Transport) -> 
     """A sleeping engine sends a head and then nothing for ever; the caller must not wait for ever with it."""
     async with server(says(CHUNKED, then="hang")) as url:
         with pytest.raises(TimedOut) as caught:
-            await fetched(transport, url, replace(CLOCKS, first_token=SOON))
+            await fetched(transport, url, CLOCKS._replace(first_token=SOON))
     assert caught.value.phase == "first_token"
 
 
@@ -195,7 +194,7 @@ async def test_pieces_without_content_do_not_stop_the_first_token_clock(transpor
 
     async with server(drip) as url:
         with pytest.raises(TimedOut) as caught:
-            await fetched(transport, url, replace(CLOCKS, first_token=2 * SOON))
+            await fetched(transport, url, CLOCKS._replace(first_token=2 * SOON))
     assert caught.value.phase == "first_token"
 
 
@@ -212,7 +211,7 @@ async def read_with_content(transport: Transport, url: str, clocks: Clocks, paus
 async def test_a_stream_that_stops_is_noticed_by_the_idle_clock(transport: Transport) -> None:
     async with server(says(CHUNKED + b"3\r\nabc\r\n", then="hang")) as url:
         with pytest.raises(TimedOut) as caught:
-            await read_with_content(transport, url, replace(CLOCKS, idle=SOON))
+            await read_with_content(transport, url, CLOCKS._replace(idle=SOON))
     assert caught.value.phase == "idle"
 
 
@@ -226,7 +225,7 @@ async def test_a_stream_that_goes_on_for_ever_ends_with_the_total_clock(transpor
 
     async with server(drip) as url:
         with pytest.raises(TimedOut) as caught:
-            await read_with_content(transport, url, replace(CLOCKS, total=2 * SOON))
+            await read_with_content(transport, url, CLOCKS._replace(total=2 * SOON))
     assert caught.value.phase == "total"
 
 
@@ -239,7 +238,7 @@ async def test_pieces_in_time_reset_the_idle_clock(transport: Transport) -> None
         writer.write(b"0\r\n\r\n")
 
     async with server(drip) as url:
-        assert b"".join(await read_with_content(transport, url, replace(CLOCKS, idle=10 * SOON))) == b"x" * 15
+        assert b"".join(await read_with_content(transport, url, CLOCKS._replace(idle=10 * SOON))) == b"x" * 15
 
 
 async def test_time_the_reader_spends_is_not_held_against_the_upstream(transport: Transport) -> None:
@@ -253,7 +252,7 @@ async def test_time_the_reader_spends_is_not_held_against_the_upstream(transport
             await asyncio.sleep(0.01)
 
     async with server(drip) as url:
-        clocks = replace(CLOCKS, idle=3 * SOON)
+        clocks = CLOCKS._replace(idle=3 * SOON)
         assert b"".join(await read_with_content(transport, url, clocks, pause=4 * SOON)) == b"xx"
 
 
@@ -318,7 +317,7 @@ async def test_a_timed_out_connection_is_not_used_again(transport: Transport) ->
     async with server(handle) as url:
         for _ in range(2):
             with pytest.raises(TimedOut):
-                await fetched(transport, url, replace(CLOCKS, total=5 * SOON))
+                await fetched(transport, url, CLOCKS._replace(total=5 * SOON))
     assert connections == 2
 
 
@@ -331,7 +330,7 @@ async def test_a_closed_transport_opens_again_when_needed(transport: Transport) 
 
 
 @pytest.mark.parametrize(
-    "clocks", [replace(CLOCKS, total=1.0), replace(CLOCKS, first_token=1.0)], ids=["total", "first"]
+    "clocks", [CLOCKS._replace(total=1.0), CLOCKS._replace(first_token=1.0)], ids=["total", "first"]
 )
 async def test_a_clock_rings_though_the_upstream_always_has_data(transport: Transport, clocks: Clocks) -> None:
     """One that sends without end must not hold a request, nor the event loop, for longer than it may."""
@@ -366,7 +365,7 @@ async def test_the_deadline_stands_though_the_consumer_is_slow(transport: Transp
     deadline = time.monotonic() + 0.3
     async with server(says(CHUNKED + b"1\r\na\r\n", b"1\r\nb\r\n", then="hang")) as url:
         with pytest.raises(TimedOut):
-            async with transport.send(Call("GET", url, {}), replace(CLOCKS, total=5.0, deadline=deadline)) as reply:
+            async with transport.send(Call("GET", url, {}), CLOCKS._replace(total=5.0, deadline=deadline)) as reply:
                 await reply.more()
                 await asyncio.sleep(0.4)
                 while await reply.more():
