@@ -96,7 +96,8 @@ def percent(share: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A rollout as requests meet it."""
+    """A rollout as requests meet it. Its treatment is planned with `strategy` and `target_local` (the share that should
+    stay local) instead of what is configured."""
 
     name: str
     share: float
@@ -112,16 +113,6 @@ class Assigned:
 
     treatment: Running | None = None
     control: tuple[Running, ...] = ()
-
-    @property
-    def strategy(self) -> str | None:
-        """The strategy to plan with instead of the configured one."""
-        return None if self.treatment is None else self.treatment.strategy
-
-    @property
-    def target_local(self) -> float | None:
-        """The share that should stay local, instead of the configured one."""
-        return None if self.treatment is None else self.treatment.target_local
 
 
 NOWHERE: Final = Assigned()

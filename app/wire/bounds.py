@@ -13,20 +13,22 @@ from app.core.errors import InvalidValue
 MAX_PARTS: Final = 4_096
 MAX_CALLS: Final = 1_024
 _LISTS: Final = ("content", "images", "thinking_blocks")
+_CALLS: Final = ("tool_calls", "content")
 _NESTING: Final = 3  # the result of a tool holds a document that holds texts
 
 
 def check_pieces(messages: list[Any], system: Any = None) -> None:
     """Raises `InvalidValue` where the messages have too many parts in all, or one of them too many tool calls."""
-    parts = _within(_parts(system), "system")
+    parts = 0 if system is None else _within(_parts(system), "system")
     for index, message in enumerate(messages):
         if type(message) is not dict:
             continue
-        at = f"messages[{index}]."
         for name in _LISTS:
-            if type(message.get(name)) is list:
-                parts = _within(parts + _parts(message[name]), at + name)
-        _check_calls(message, at)
+            if name in message and type(message[name]) is list:
+                parts = _within(parts + _parts(message[name]), f"messages[{index}].{name}")
+        for name in _CALLS:
+            if name in message and type(message[name]) is list:
+                _check_calls(message[name], name, f"messages[{index}].{name}")
 
 
 def _within(parts: int, path: str) -> int:
@@ -49,15 +51,11 @@ def _parts(content: Any, nesting: int = _NESTING) -> int:
     return total
 
 
-def _check_calls(message: dict[str, Any], at: str) -> None:
-    for name in ("tool_calls", "content"):
-        pieces = message.get(name)
-        if type(pieces) is list and len(pieces) > MAX_CALLS:
-            calls = len(pieces) if name == "tool_calls" else sum(map(_is_call, pieces))
-            if calls > MAX_CALLS:
-                raise InvalidValue(
-                    f"'{at}{name}' has {calls} tool calls; at most {MAX_CALLS} are allowed", param=at + name
-                )
+def _check_calls(pieces: list[Any], name: str, path: str) -> None:
+    if len(pieces) > MAX_CALLS:
+        calls = len(pieces) if name == "tool_calls" else sum(map(_is_call, pieces))
+        if calls > MAX_CALLS:
+            raise InvalidValue(f"'{path}' has {calls} tool calls; at most {MAX_CALLS} are allowed", param=path)
 
 
 def _is_call(part: Any) -> bool:

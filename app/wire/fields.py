@@ -78,7 +78,9 @@ def required(fields: Mapping[str, Any], name: str, kind: type[T], at: str = "") 
 
 
 def optional(fields: Mapping[str, Any], name: str, kind: type[T], at: str = "") -> T | None:
-    value = fields.get(name)
+    if name not in fields:
+        return None
+    value = fields[name]
     if value is None or type(value) is kind:
         return value
     raise wrong(at + name, _NAMES[kind], value)
@@ -93,8 +95,7 @@ def nonempty(fields: Mapping[str, Any], name: str, at: str = "") -> str:
 
 
 def integer(fields: Mapping[str, Any], name: str, low: int, high: int | None = None, at: str = "") -> int | None:
-    value = fields.get(name)
-    if value is None:
+    if name not in fields or (value := fields[name]) is None:
         return None
     if type(value) is int and value >= low and (high is None or value <= high):
         return value

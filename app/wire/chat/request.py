@@ -7,7 +7,7 @@ and what nobody here knows is set apart; the body itself travels along for upstr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -125,12 +125,8 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
     fields = parse_body(body, limits.body_bytes, limits.depth)
     model = _model(fields)
     messages = read_messages(fields, limits.messages)
-    tools = read_tools(fields, limits.tools)
-    choice, form = read_choice(fields, tools), read_format(fields)
-    n, stop, logprobs = integer(fields, "n", 1, _MAX_CHOICES) or 1, _stop(fields), _logprobs(fields)
+    rare = _ABSENT if fields.keys() <= _USUAL else _rare(fields, limits)
     hints, extra = _rest(fields)
-    options = optional(fields, "stream_options", dict) or {}
-    include_usage = optional(options, "include_usage", bool, "stream_options.")
     return Request(
         model=model,
         messages=messages,
@@ -138,9 +134,52 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
         dialect="chat",
         body=fields,
         stream=optional(fields, "stream", bool) or False,
-        include_usage=include_usage or False,
-        n=n,
+        include_usage="stream_options" in fields and _include_usage(fields),
+        n=rare.n,
         max_tokens=_max_tokens(fields),
+        stop=rare.stop,
+        tools=rare.tools,
+        tool_choice=rare.tool_choice,
+        parallel_tool_calls=rare.parallel_tool_calls,
+        format=rare.format,
+        effort=rare.effort,
+        logprobs=rare.logprobs,
+        hints=hints,
+        extra=extra,
+        needs=needs_of(messages, rare.tools, rare.tool_choice, rare.format) | rare.needs,
+        input_bytes=text_size(messages, rare.tools, rare.format),
+    )
+
+
+_USUAL: Final = frozenset(
+    {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", *HINTS}
+)
+"""Most requests have no other fields."""
+
+
+class _Rare(NamedTuple):
+    """What those say, and what a model must be able to do for it; by default as it is where they are absent."""
+
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    format: Format | None = None
+    effort: str | None = None
+    logprobs: int | None = None
+    needs: frozenset[Ability] = frozenset()
+
+
+_ABSENT: Final = _Rare()
+
+
+def _rare(fields: Mapping[str, Any], limits: Limits) -> _Rare:
+    tools = read_tools(fields, limits.tools)
+    choice, form = read_choice(fields, tools), read_format(fields)
+    n, stop, logprobs = integer(fields, "n", 1, _MAX_CHOICES) or 1, _stop(fields), _logprobs(fields)
+    return _Rare(
+        n=n,
         stop=stop,
         tools=tools,
         tool_choice=choice,
@@ -148,18 +187,26 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
         format=form,
         effort=one_of(fields, "reasoning_effort", EFFORTS),
         logprobs=logprobs,
-        hints=hints,
-        extra=extra,
-        needs=needs_of(messages, tools, choice, form)
-        | _asked({Ability.MANY: n > 1, Ability.STOP: bool(stop), Ability.LOGPROBS: logprobs is not None})
-        | _asked({Ability.AUDIO_OUTPUT: _wants_audio(fields)}),
-        input_bytes=text_size(messages, tools, form),
+        needs=_asked(
+            {
+                Ability.MANY: n > 1,
+                Ability.STOP: bool(stop),
+                Ability.LOGPROBS: logprobs is not None,
+                Ability.AUDIO_OUTPUT: _wants_audio(fields),
+            }
+        ),
     )
 
 
+def _include_usage(fields: Mapping[str, Any]) -> bool:
+    options = optional(fields, "stream_options", dict) or {}
+    return optional(options, "include_usage", bool, "stream_options.") or False
+
+
 def _max_tokens(fields: Mapping[str, Any]) -> int | None:
-    said = [integer(fields, name, 1, _MAX_TOKENS) for name in ("max_tokens", "max_completion_tokens")]
-    return min((value for value in said if value is not None), default=None)
+    one = integer(fields, "max_tokens", 1, _MAX_TOKENS)
+    other = integer(fields, "max_completion_tokens", 1, _MAX_TOKENS)
+    return min(one, other) if one and other else one or other
 
 
 def _stop(fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -216,6 +263,8 @@ def needs_of(
     needs = {Ability.CHAT}
     for message in messages:
         for part in message.parts:
+            if type(part) is TextPart:
+                continue
             needs |= _NEEDS_OF_PART.get(type(part), _NOTHING)
             inner = part.parts if isinstance(part, ToolResultPart) else (part,)
             for item in inner:
@@ -243,7 +292,10 @@ _NEEDS_OF_PART: Final[Mapping[type, frozenset[Ability]]] = {
 
 def text_size(messages: tuple[Message, ...], tools: tuple[Tool, ...], form: Format | None) -> int:
     """UTF-8 bytes of all text a model will read. Fits any dialect."""
-    size = sum(_part_size(part) for message in messages for part in message.parts)
+    size = 0
+    for message in messages:
+        for part in message.parts:
+            size += bytes_of(part.text) if type(part) is TextPart else _part_size(part)
     for tool in tools:
         size += bytes_of(tool.name) + bytes_of(tool.description or "")
         size += len(orjson.dumps(tool.schema)) if tool.schema else 0
