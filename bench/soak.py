@@ -28,6 +28,7 @@ from app.store import folder as folders
 from app.store import layout
 from app.store.address import Address
 from app.store.client import Store
+from bench import lag
 from bench.chart import svg
 from bench.growth import growing
 from bench.interleaved import ROOT, commit, cores, machine, open_more_files, serving
@@ -43,6 +44,8 @@ ABORTS: Final = 0.3
 REST_SECONDS: Final = 30.0
 FAILED_SHARE: Final = 0.001
 AT_ONCE: Final = 500
+LAG_SHARE: Final = 0.99
+LAG_SECONDS: Final = 0.1
 
 SLACKS: Final[Mapping[str, float]] = {
     "memory, MB": 4.0,
@@ -92,9 +95,15 @@ class Watch:
             **await self._gauges(),
         }
 
-    async def _gauges(self) -> Sample:
+    async def _metrics(self) -> str:
         url = self._running.url.removesuffix(self._running.target.path)
-        text = (await self._client.get(f"{url}/metrics")).text
+        return (await self._client.get(f"{url}/metrics")).text
+
+    async def lag(self) -> lag.Buckets:
+        return lag.read(await self._metrics())
+
+    async def _gauges(self) -> Sample:
+        text = await self._metrics()
         families = [family for family in text_string_to_metric_families(text) if family.name in GAUGES]
         return {GAUGES[family.name]: sum(each.value for each in family.samples) for family in families}
 
@@ -138,18 +147,20 @@ async def soaked(running: Running, upstream: str, seconds: float, clients: int) 
     mixture = Mixture(running.ask, ABORTS, seed=1)
     loop = asyncio.get_running_loop()
     async with watching(running, upstream) as watch:
-        began = loop.time()
+        began, late = loop.time(), await watch.lag()
         samples = [await watch.sample(0.0)]
         async with asyncio.TaskGroup() as group:
             load = group.create_task(mixture.run(clients, seconds))
             while not load.done():
                 await asyncio.wait([load], timeout=max(0.2, seconds / SAMPLES))
                 samples.append(await watch.sample(loop.time() - began))
+        lateness = lag.quantile(late, await watch.lag(), LAG_SHARE)
         rest = await _at_rest(watch, began)
         counts, faults = await watch.keys()
     return {
         "samples": samples,
         "rest": rest,
+        "lag_seconds": lateness,
         "keys": counts,
         "key_faults": faults[:20],
         "requests": mixture.count(),
@@ -177,6 +188,8 @@ def verdict(seen: Mapping[str, Any]) -> list[str]:
         f"{name} does not come to rest: {seen['rest'][name]:.0f}" for name in RESTING if seen["rest"].get(name, 0) > 0
     ]
     found += seen["key_faults"]
+    if seen["lag_seconds"] is None or seen["lag_seconds"] > LAG_SECONDS:
+        found.append(f"the event loop is late: {LAG_SHARE:.0%} of the time by at most {seen['lag_seconds']} s")
     if seen["failed"] > FAILED_SHARE * seen["requests"]:
         found.append(f"{seen['failed']} of {seen['requests']} requests failed")
     return found
@@ -202,8 +215,9 @@ def shown(document: Mapping[str, Any]) -> str:
             rows.append(f"| {name} | " + " | ".join(f"{number:,.0f}" for number in numbers) + " |")
     keys = ", ".join(f"{name} {count:,}" for name, count in document["keys"].items())
     said = f"{document['requests']:,} requests, of which {document['left']:,} left and {document['failed']:,} failed"
+    late = f"event loop late by at most {document['lag_seconds']} s, {LAG_SHARE:.0%} of the time"
     wrong = [f"- {each}" for each in document["verdict"]] or ["Nothing keeps growing."]
-    return "\n".join([*rows, "", f"{said}; {document['outcomes']}", f"keys of the store: {keys}", "", *wrong])
+    return "\n".join([*rows, "", f"{said}; {document['outcomes']}", late, f"keys of the store: {keys}", "", *wrong])
 
 
 def run(minutes: float, clients: int) -> dict[str, Any]:

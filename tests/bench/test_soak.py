@@ -22,6 +22,7 @@ def seen(**more: Any) -> dict[str, Any]:
         "rest": dict.fromkeys(SLACKS, 0.0),
         "keys": {"lease": 3},
         "key_faults": [],
+        "lag_seconds": 0.005,
         "requests": 1_000,
         "left": 300,
         "failed": 0,
@@ -41,6 +42,7 @@ def test_a_short_soak_samples_a_gateway_under_a_load_that_leaves(tmp_path: Path)
     assert len(document["samples"]) > 1
     for name in ("memory, MB", "descriptors", "threads", "requests in flight", "open leases"):
         assert all(name in sample for sample in document["samples"]), name
+    assert document["lag_seconds"] > 0
     assert document["samples"][-1]["the store's keys"] > 0 and document["keys"]["lease"] > 0
     assert path.with_suffix(".svg").read_text().startswith("<svg")
     assert "| memory, MB |" in done.stdout
@@ -54,11 +56,14 @@ def test_all_well_is_no_complaint() -> None:
 def test_whatever_is_wrong_is_said() -> None:
     samples = [{**sample, "descriptors": 10.0 * at} for at, sample in enumerate(seen()["samples"])]
     rest = {**dict.fromkeys(SLACKS, 0.0), "open leases": 2.0}
-    wrong = verdict(seen(samples=samples, rest=rest, key_faults=["x belongs to no partition"], failed=20))
+    wrong = verdict(
+        seen(samples=samples, rest=rest, key_faults=["x belongs to no partition"], failed=20, lag_seconds=0.25)
+    )
     assert [each.split(":")[0] for each in wrong] == [
         "descriptors keeps growing",
         "open leases does not come to rest",
         "x belongs to no partition",
+        "the event loop is late",
         "20 of 1000 requests failed",
     ]
 
