@@ -52,6 +52,14 @@ class Ask:
 
 def quality(outcomes: Iterable[Outcome]) -> float | None:
     """The weighted mean; None when nothing spoke."""
-    heard = tuple(outcomes)
-    total = sum(outcome.weight for outcome in heard)
-    return None if total <= 0 else sum(outcome.value * outcome.weight for outcome in heard) / total
+    value, weight = weighed(outcomes)
+    return None if weight <= 0 else value / weight
+
+
+def weighed(outcomes: Iterable[Outcome]) -> tuple[float, float]:
+    """The sum of what was said, each by its weight, and that of the weights."""
+    value = weight = 0.0
+    for outcome in outcomes:
+        value += outcome.value * outcome.weight
+        weight += outcome.weight
+    return value, weight

@@ -6,6 +6,7 @@ it. What the fields say to a person is `explained`'s affair, where they are kept
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from base64 import b64decode, b64encode
@@ -30,6 +31,7 @@ FEATURES_MAX: Final = 512
 HALF_MOST: Final = 65_520.0  # what is below is rounded to a half-precision float
 SECONDS_MAX: Final = 1e9
 AT_MAX: Final = 253_402_300_799.0  # the end of the year 9999, beyond which no date is written
+_NAMES: Final = ("model_requested", "previous", "model", "fallback_from", "tenant", "agent", "session")
 FINITE: Final = ConfigDict(allow_inf_nan=False)
 
 
@@ -139,41 +141,32 @@ _ROW: Final = TypeAdapter(tuple[Decision, tuple[Outcome, ...]])
 
 def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Decision:
     """A decision of which nothing has come yet."""
-    verdict = plan.verdict
+    verdict, excluded = plan.verdict, plan.excluded
     expected_in, expected_out = plan.tokens or (None, None)
     return Decision(
         request_id=request_id,
         at=at,
-        model_requested=_cut(model_requested, NAME_CHARS),
+        model_requested=model_requested,
         strategy=plan.strategy,
         candidates=tuple(
-            Considered(
-                _cut(candidate.card.id, NAME_CHARS),
-                _cut(candidate.reason, REASON_CHARS),
-                candidate.card.local,
-                candidate.estimate.cost_nano,
-                _rounded(candidate.estimate.first_token_seconds),
-                _rounded(candidate.estimate.success),
-                candidate.card.complexity[1],
-            )
-            for candidate in plan.candidates[:LISTED_MAX]
+            [
+                Considered(card.id, reason, card.local, cost, _rounded(first), _rounded(success), card.complexity[1])
+                for card, reason, _, (cost, first, success) in plan.candidates[:LISTED_MAX]
+            ]
         ),
-        excluded=tuple(
-            LeftOut(_cut(left.model, NAME_CHARS), _cut(left.reason, REASON_CHARS))
-            for left in plan.excluded[:LISTED_MAX]
-        ),
+        excluded=tuple([LeftOut(left.model, left.reason) for left in excluded[:LISTED_MAX]]) if excluded else (),
         more_candidates=max(0, len(plan.candidates) - LISTED_MAX),
-        more_excluded=max(0, len(plan.excluded) - LISTED_MAX),
+        more_excluded=max(0, len(excluded) - LISTED_MAX),
         expected_in=expected_in,
         expected_out=expected_out,
         probability=plan.probability,
         arm=plan.arm,
         trigger=plan.trigger,
-        previous=_maybe(plan.previous),
-        score=plan.score,
+        previous=plan.previous,
+        score=None if verdict is None else verdict.score,
         confidence=None if verdict is None else verdict.confidence,
         task_type=None if verdict is None else verdict.task_type,
-        tier=plan.tier,
+        tier=None if verdict is None else verdict.tier,
         uncorrected=None if verdict is None else verdict.uncorrected,
         classifier=None if verdict is None else verdict.version,
         abstained=verdict is not None and verdict.abstained,
@@ -189,21 +182,19 @@ def of_record(record: Record) -> Decision | None:
     made = of_plan(record.plan, record.request_id, record.model_requested, record.started_at)
     if record.consent == "off":
         made.features = ""
-    made.model, made.upstream = _maybe(record.model), record.upstream
-    made.reason = None if record.reason is None else _cut(record.reason, REASON_CHARS)
-    made.fallback_from, made.passed_over = _maybe(record.fallback_from), record.passed_over
+    made.model, made.upstream, made.reason = record.model, record.upstream, record.reason
+    made.fallback_from, made.passed_over = record.fallback_from, record.passed_over
     made.attempts = tuple(
-        Tried(_cut(each.model, NAME_CHARS), each.outcome, round(each.seconds, 4))
-        for each in record.attempts[:ATTEMPTS_MAX]
+        [Tried(each.model, each.outcome, round(each.seconds, 4)) for each in record.attempts[:ATTEMPTS_MAX]]
     )
     made.status, made.error_code, made.finish = record.status, record.error_code, record.finish
     made.cost_nano = record.cost_nano
     if record.tokens is not None:
         made.tokens_in, made.tokens_out = record.tokens.prompt, record.tokens.completion
-    made.seconds, made.first_token_seconds = _rounded(record.seconds), _rounded(record.first_token_seconds)
+    made.seconds, made.first_token_seconds = round(record.seconds, 4), _rounded(record.first_token_seconds)
     made.parent_id, made.root_id, made.key_id = record.parent_id, record.root_id, record.key_id
-    made.tenant, made.agent, made.session = _maybe(record.tenant), _maybe(record.agent), _maybe(record.session)
-    made.flags, made.consent = _flags(record.flags), record.consent
+    made.tenant, made.agent, made.session = record.tenant, record.agent, record.session
+    made.flags, made.consent = record.flags, record.consent
     return made
 
 
@@ -211,7 +202,12 @@ def of_record(record: Record) -> Decision | None:
 
 
 def write(decision: Decision) -> bytes:
-    """Within `BYTES_MAX`: lists are shortened before the features go."""
+    """Within `BYTES_MAX`: texts are cut and lists are shortened before the features go."""
+    with contextlib.suppress(TypeError):  # a lone surrogate, a flag that is no plain value
+        data = orjson.dumps(decision)
+        if len(data) <= BYTES_MAX:
+            return data
+    decision = _cut_short(decision)
     data = orjson.dumps(decision)
     for listed, keep_features in ((8, True), (3, True), (3, False), (1, False)):
         if len(data) <= BYTES_MAX:
@@ -219,6 +215,27 @@ def write(decision: Decision) -> bytes:
         decision = _shortened(decision, listed, keep_features)
         data = orjson.dumps(decision)
     return data
+
+
+def _cut_short(decision: Decision) -> Decision:
+    """With no text longer than its bound."""
+    names: dict[str, Any] = {
+        name: _cut(text, NAME_CHARS) for name in _NAMES if (text := getattr(decision, name)) is not None
+    }
+    return replace(
+        decision,
+        **names,
+        reason=None if decision.reason is None else _cut(decision.reason, REASON_CHARS),
+        candidates=tuple(
+            replace(each, model=_cut(each.model, NAME_CHARS), reason=_cut(each.reason, REASON_CHARS))
+            for each in decision.candidates
+        ),
+        excluded=tuple(
+            LeftOut(_cut(each.model, NAME_CHARS), _cut(each.reason, REASON_CHARS)) for each in decision.excluded
+        ),
+        attempts=tuple(replace(each, model=_cut(each.model, NAME_CHARS)) for each in decision.attempts),
+        flags=None if decision.flags is None else _plain(decision.flags),
+    )
 
 
 def _shortened(decision: Decision, listed: int, keep_features: bool) -> Decision:
@@ -286,15 +303,11 @@ def _cut(text: str, chars: int) -> str:
     return cut if cut.isascii() else cut.encode("utf-8", "replace").decode()
 
 
-def _maybe(text: str | None) -> str | None:
-    return None if text is None else _cut(text, NAME_CHARS)
-
-
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _flags(flags: dict[str, Any]) -> dict[str, bool | int | float | str | None]:
+def _plain(flags: dict[str, Any]) -> dict[str, bool | int | float | str | None]:
     """Those that are plain values."""
     plain = {
         _cut(name, 64): _cut(value, 64) if isinstance(value, str) else value

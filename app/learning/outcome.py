@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from app.core.errors import Blame
-from app.core.outcome import Noticed, Outcome, quality
+from app.core.outcome import Noticed, Outcome, weighed
 from app.core.record import Record
 
 FINISH: Final = "finish"
@@ -56,7 +56,7 @@ NEXT_ASKS: Final[Mapping[str, Says]] = {
     "went_on": Says(0.8, 0.3),
 }
 """By what the next ask of the conversation is to the one before it."""
-BY_CONTENT: Final[Mapping[tuple[str, bool], Says]] = {
+BY_CONTENT: Final[Mapping[tuple[str, bool | None], Says]] = {
     (REFUSAL, True): Says(0.1, 1.0),
     (BARE, True): Says(0.1, 1.0),
     (REPETITION, True): Says(0.05, 2.0),
@@ -66,6 +66,7 @@ BY_CONTENT: Final[Mapping[tuple[str, bool], Says]] = {
     (SYNTAX, False): Says(0.2, 0.7),
 }
 """By what was seen of the answer's content."""
+NOTICED_NOTHING: Final = Noticed()
 WAS_TRUNCATED: Final = Says(0.2, 1.0)
 FEEDBACK_WEIGHT: Final = 3.0
 GOOD, BAD = 0.7, 0.3
@@ -85,38 +86,36 @@ def of_record(record: Record) -> tuple[Outcome, ...]:
     """What can be told of an answer as soon as it is over. Nothing, where it never began or nobody waited for its
     end; except that a runaway is one even though, or because, its reader left."""
     at = record.started_at + record.seconds
-    return tuple(Outcome(source, *says, at) for source, says in _heard(record))
+    return tuple([Outcome(source, *says, at) for source, says in _heard(record)])
 
 
-def _heard(record: Record) -> Iterator[tuple[str, Says]]:
-    noticed = record.noticed or Noticed()
+def _heard(record: Record) -> list[tuple[str, Says]]:
+    noticed = record.noticed or NOTICED_NOTHING
     if record.client_gone:
-        if noticed.repeating:
-            yield REPETITION, BY_CONTENT[REPETITION, True]
-        return
+        return [(REPETITION, BY_CONTENT[REPETITION, True])] if noticed.repeating else []
     if record.error_code is not None:
         last = record.attempts[-1] if record.attempts else None
         if last is not None and last.blame == Blame.UPSTREAM and last.outcome in FAILURES:
-            yield FAILED, FAILURES[last.outcome]
-        return
+            return [(FAILED, FAILURES[last.outcome])]
+        return []
+    heard = []
     finish = FINISHES.get(record.finish or "")
     if finish is not None and not (record.finish == "length" and noticed.limited):
-        yield FINISH, finish
+        heard.append((FINISH, finish))
     if record.truncated:
-        yield TRUNCATED, WAS_TRUNCATED
-    yield from _in_content(noticed)
+        heard.append((TRUNCATED, WAS_TRUNCATED))
+    return heard + _in_content(noticed)
 
 
-def _in_content(noticed: Noticed) -> Iterator[tuple[str, Says]]:
-    for source, seen in (
+def _in_content(noticed: Noticed) -> list[tuple[str, Says]]:
+    seen = (
         (REFUSAL, noticed.refused),
         (BARE, noticed.bare),
         (REPETITION, noticed.repeating),
         (SHAPE, noticed.parses),
         (SYNTAX, noticed.compiles),
-    ):
-        if seen is not None and (says := BY_CONTENT.get((source, seen))) is not None:
-            yield source, says
+    )
+    return [(each[0], BY_CONTENT[each]) for each in seen if each in BY_CONTENT]
 
 
 def escalations(record: Record) -> Iterator[tuple[str, Evidence]]:
@@ -145,9 +144,8 @@ def folded(rating: float) -> str:
 
 def evidence(outcomes: Iterable[Outcome]) -> Evidence:
     """All that was said of one answer, as what it adds to the counts: however much is said, it is one answer."""
-    heard = tuple(outcomes)
-    value = quality(heard)
-    return NOTHING if value is None else Evidence(value, min(1.0, sum(outcome.weight for outcome in heard)))
+    value, weight = weighed(outcomes)
+    return NOTHING if weight <= 0 else Evidence(value / weight, min(1.0, weight))
 
 
 def replaced(outcomes: Iterable[Outcome], new: Outcome) -> tuple[Outcome, ...]:

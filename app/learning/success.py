@@ -13,6 +13,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -180,17 +181,21 @@ class Success:
         self, model: str, task_type: str | None, tier: str | None, now: Evidence, before: Evidence = NOTHING
     ) -> None:
         """One answer is worth `now`. `before` is what had already been learnt from it, which this replaces."""
-        value = round(now.value * now.weight * MILLI) - round(before.value * before.weight * MILLI)
-        weight = round(now.weight * MILLI) - round(before.weight * MILLI)
+        value, weight = round(now.value * now.weight * MILLI), round(now.weight * MILLI)
+        if before is not NOTHING:
+            value -= round(before.value * before.weight * MILLI)
+            weight -= round(before.weight * MILLI)
         if not value and not weight:
             return
-        cell = (_clean(model), _clean(task_type or NAMELESS), _clean(tier or NAMELESS))
-        pending = self._pending.setdefault(cell, [0, 0])
+        cell = _cell(model, task_type, tier)
+        if (pending := self._pending.get(cell)) is None:
+            pending = self._pending[cell] = [0, 0]
         pending[0] += value
         pending[1] += weight
         self._add(cell, value, weight)
         self._seen.pop(cell, None)
-        lately = self._recent.setdefault(cell[0], _Sum())
+        if (lately := self._recent.get(cell[0])) is None:
+            lately = self._recent[cell[0]] = _Sum()
         if lately.weight > RECENT:
             lately.value, lately.weight = lately.value * RECENT // lately.weight, RECENT
         lately.add(value, weight)
@@ -280,6 +285,11 @@ def _flat(increments: Mapping[Cell, Sequence[int]]) -> Iterator[str | int]:
     for cell, sums in increments.items():
         yield SEPARATOR.join(cell)
         yield from sums
+
+
+@lru_cache(CELLS_MAX)
+def _cell(model: str, task_type: str | None, tier: str | None) -> Cell:
+    return _clean(model), _clean(task_type or NAMELESS), _clean(tier or NAMELESS)
 
 
 def _clean(name: str) -> str:
