@@ -225,7 +225,8 @@ class _Pieces:
                 self._add_call(event)
             case _:
                 self._choice.finish, self._choice.detail = event.reason, event.detail
-                self._choice.finish_extra.update(event.extra or {})
+                if event.extra:
+                    self._choice.finish_extra.update(event.extra)
 
     def _add_text(self, event: Text) -> None:
         if event.refusal:
@@ -263,7 +264,8 @@ class _Pieces:
         choice.text = "".join(self._text) if self._text else None
         choice.refusal = "".join(self._refusal) if self._refusal else None
         choice.logprobs = merge(*self._logprobs) if self._logprobs else None
-        choice.extra = merge(*self._extra)
+        if self._extra:
+            choice.extra = merge(*self._extra)
         choice.calls = []
         for index in sorted(self._calls):
             call, pieces = self._calls[index]

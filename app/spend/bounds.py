@@ -7,7 +7,6 @@ off it is guessed instead. All of it is arithmetic on the request; what a finish
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from app.core.card import Ability, Card
@@ -79,16 +78,14 @@ def _room(request: Request, card: Card) -> tuple[int, bool]:
 
 def hold_nano(bound: Bound, price: Price) -> int:
     """What such an attempt costs at most, whatever was cached and however long its prompt is."""
-    return max(-(-pico // PICO_PER_NANO) for pico in _pico(bound, price))
-
-
-def _pico(bound: Bound, price: Price) -> Iterator[int]:
-    """The costs at each of the prices that apply to prompts of up to that many tokens."""
+    most = 0
     for tier in _reached(bound, price):
-        yield bound.prompt_tokens * _dearest_input(bound, tier) + bound.completion_tokens * tier.output
+        most = max(most, bound.prompt_tokens * _dearest_input(bound, tier) + bound.completion_tokens * tier.output)
+    return -(-most // PICO_PER_NANO)
 
 
 def _reached(bound: Bound, price: Price) -> list[Price]:
+    """The prices that apply to prompts of up to that many tokens."""
     return [price, *(dearer for above, dearer in price.above if bound.prompt_tokens > above)]
 
 

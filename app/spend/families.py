@@ -72,7 +72,6 @@ _OPENAIS: Final[Mapping[str, Family]] = {
 }
 """By how names begin; of several the first in this order."""
 
-_STARTS: Final = tuple(_OPENAIS)
 _UNKNOWN: Final = Family()
 _THINKS_ALOUD: Final = ("gpt-3", "gpt-4", "chatgpt-4o", "gpt-5-chat")
 """Of OpenAI's models, those that do not think before they answer."""
@@ -93,22 +92,19 @@ def _known(kind: str, name: str, window: int | None) -> Family:
     return next((family for start, family in _OPENAIS.items() if stem.startswith(start)), _UNKNOWN)
 
 
-def openai_name(card: Card) -> str | None:
-    """The name of a model of OpenAI's, without what resellers and fine-tuning put before it; None for others."""
-    name = _stem(card.name)
-    return name if name.startswith(_STARTS) else None
-
-
 def _stem(name: str) -> str:
+    """The name of a model, without what resellers and fine-tuning put before it."""
     return name.rsplit("/", 1)[-1].removeprefix("ft:")
 
 
 def thinking_of(card: Card) -> str:
     """How a model thinks that was not told not to: `shown` with all its tokens, `hidden` (or summarised), or `silent`:
     hidden, and its server sends nothing meanwhile, so that it does not notice when nobody listens any more."""
-    if card.kind == "anthropic":
+    return _thinking(card.kind, card.name)
+
+
+@lru_cache(maxsize=1_024)
+def _thinking(kind: str, name: str) -> str:
+    if kind == "anthropic":
         return "hidden"
-    name = openai_name(card) if card.kind == "openai" else None
-    if card.kind != "openai" or (name is not None and name.startswith(_THINKS_ALOUD)):
-        return "shown"
-    return "silent"
+    return "shown" if kind != "openai" or _stem(name).startswith(_THINKS_ALOUD) else "silent"

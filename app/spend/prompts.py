@@ -42,7 +42,7 @@ _CHAT_KINDS: Final = frozenset({"openai", "vllm"})
 _TIERS: Final = frozenset({"auto", "default", "flex"})
 """What a request may say of its service tier without being billed at more than the list price. `auto` is what an
 account is set to, which is its owner's to know."""
-_SEARCHING: Final = ("search", "deep-research")
+_SEARCHING: Final = "search"  # as in deep-research
 """In names of OpenAI's models that use tools of their own, billed by the call."""
 _KNOWN_EXTRAS: Final[Mapping[str, frozenset[str]]] = {
     "chat": frozenset(
@@ -67,7 +67,7 @@ def refuse_unbilled(request: Request, card: Card) -> None:
         _refuse_extras(request, card, "messages")
     if card.kind not in _CHAT_KINDS:
         return
-    if any(word in card.name for word in _SEARCHING):
+    if _SEARCHING in card.name:
         raise _unbounded(f"{card.name}, which searches by itself,", "model")
     if Ability.AUDIO_OUTPUT in request.needs:
         raise _unbounded("an answer in sound", "modalities")
@@ -78,7 +78,7 @@ def refuse_unbilled(request: Request, card: Card) -> None:
     if request.dialect == "chat":
         _refuse_extras(request, card, "chat")
         for index, message in enumerate(request.body.get("messages", ())):
-            if message.get("audio") is not None:
+            if "audio" in message and message["audio"] is not None:
                 raise _unbounded("an earlier answer in sound", f"messages[{index}].audio")
 
 
@@ -100,9 +100,9 @@ def _unbounded(what: str, param: str) -> Unbounded:
 
 def prompt_tokens(request: Request, card: Card, family: Family, *, strict: bool) -> int:
     """At most as many as the upstream can bill. Never more than the window: a prompt beyond it is refused."""
-    total = family.base + sum(
-        _message(message, f"messages[{index}]", family, strict) for index, message in enumerate(request.messages)
-    )
+    total = family.base
+    for index, message in enumerate(request.messages):
+        total += _message(message, index, family, strict)
     if request.tools:
         total += family.tools + sum(_tool(tool, family) for tool in request.tools)
         if any(tool.custom for tool in request.tools):  # whose grammar is in the body alone
@@ -123,14 +123,14 @@ def _tool(tool: Tool, family: Family) -> int:
     return family.tool + TOOL_TOKENS_PER_BYTE * text
 
 
-def _message(message: Message, at: str, family: Family, strict: bool) -> int:
+def _message(message: Message, at: int, family: Family, strict: bool) -> int:
     total = family.message + (most(message.name) if message.name else 0)
     for part in message.parts:
         total += family.message + _part(part, at, family, strict)
     return total
 
 
-def _part(part: Part, at: str, family: Family, strict: bool) -> int:
+def _part(part: Part, at: int, family: Family, strict: bool) -> int:
     match part:
         case TextPart() | RefusalPart():
             return most(part.text)
@@ -145,7 +145,7 @@ def _part(part: Part, at: str, family: Family, strict: bool) -> int:
             return most(part.filename or "") + _media(part, at, family, strict)
 
 
-def _media(part: MediaPart, at: str, family: Family, strict: bool) -> int:
+def _media(part: MediaPart, at: int, family: Family, strict: bool) -> int:
     if part.kind == "image" and family.image is not None:
         return family.image
     if part.kind == "file" and part.data is not None and (part.media_type or "").startswith("text/"):
@@ -153,7 +153,7 @@ def _media(part: MediaPart, at: str, family: Family, strict: bool) -> int:
     if part.kind == "file" and family.window is not None:
         return family.window  # what does not fit is refused, and not billed
     if strict:
-        raise _unbounded({"image": "an image", "audio": "sound"}.get(part.kind, "a document"), at)
+        raise _unbounded({"image": "an image", "audio": "sound"}.get(part.kind, "a document"), f"messages[{at}]")
     return _guess(part)
 
 
@@ -193,14 +193,17 @@ def _markers(request: Request) -> Iterator[str]:
     if request.dialect == "messages":
         yield from _in_body(request.body)
         return
-    if (marker := ttl_of(request.extra.get("cache_control"))) is not None:
+    if "cache_control" in request.extra and (marker := ttl_of(request.extra["cache_control"])) is not None:
         yield marker
     for tool in request.tools:
         if tool.cache is not None:
             yield tool.cache
     for message in request.messages:
         for part in message.parts:
-            yield from _of_part(part)
+            if type(part) is not TextPart:
+                yield from _of_part(part)
+            elif part.cache is not None:
+                yield part.cache
 
 
 def _of_part(part: Part) -> Iterator[str]:

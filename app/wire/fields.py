@@ -134,7 +134,9 @@ def objects(values: list[Any], path: str) -> list[tuple[str, dict[str, Any]]]:
 
 def token_count(fields: Any, name: str) -> int | None:
     """A count of tokens as an upstream gives it; None where it says none that can be true."""
-    value = fields.get(name) if isinstance(fields, dict) else None
+    if type(fields) is not dict or name not in fields:
+        return None
+    value = fields[name]
     return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.spend.families import family_of, openai_name, thinking_of
+from app.spend.families import family_of, thinking_of
 from app.wire.messages.rules import RULES
-from tests.spend.bounds_cases import GPT, OTHER, card
+from tests.spend.bounds_cases import card
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,6 @@ def test_openai_s_images_and_answers(name: str, image: int | None, output: int |
 
 def test_a_server_of_one_s_own_is_nobody_s_family() -> None:
     assert family_of(card("gpt-4o", "vllm")).image is None
-    assert openai_name(OTHER) is None and openai_name(GPT) == "gpt-6-luna"
 
 
 @pytest.mark.parametrize(

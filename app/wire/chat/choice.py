@@ -25,17 +25,16 @@ FINISH: Final[Mapping[str, str]] = {
 }
 """What servers say; any other word is a stop, with the word kept as detail."""
 
+_THINKING: Final = frozenset({"reasoning", "reasoning_content", "thinking_blocks"})
 _BROKEN: Final = frozenset({"abort", "error", "network_error"})
 _MODELLED: Final = frozenset(
     {
         "role",
         "content",
         "refusal",
-        "reasoning",
-        "reasoning_content",
-        "thinking_blocks",
         "tool_calls",
         "function_call",
+        *_THINKING,
     }
 )
 _CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs"})
@@ -59,10 +58,11 @@ class ChoiceReader:
             fields = {}
         if type(fields) is not dict:
             raise BadReply("a choice of the reply has no message object")
-        events = self._thinking(fields)
+        events = [] if _THINKING.isdisjoint(fields) else self._thinking(fields)
         events += self._texts(fields, _logprobs(choice.get("logprobs")))
-        for entry in _list(fields.get("tool_calls"), "tool_calls"):
-            events += self._calls.add(entry, whole=self._whole)
+        if "tool_calls" in fields:
+            for entry in _list(fields["tool_calls"], "tool_calls"):
+                events += self._calls.add(entry, whole=self._whole)
         if fields.get("function_call") is not None:
             entry = {"index": _LEGACY_INDEX, "function": fields["function_call"]}
             events += self._calls.add(entry, whole=self._whole)
@@ -116,8 +116,7 @@ _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if value is None:
+    if name not in fields or (value := fields[name]) is None:
         return ""
     if type(value) is str:
         return value

@@ -29,10 +29,11 @@ from app.wire.codec import Outgoing
 
 Json = dict[str, Any]
 
-_CACHE: Final = ("cache_control", "prompt_cache_breakpoint")
+_CACHE: Final = frozenset({"cache_control", "prompt_cache_breakpoint"})
 _THINKING: Final = ("reasoning_content", "reasoning", "thinking_blocks")
 _ALWAYS: Final = frozenset({"model", "messages", "stream"})
-_ABOUT_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
+_ABOUT_TOOLS: Final = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
+_NOTHING: Final = frozenset[str]()
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _NEWER_OPENAI: Final = re.compile(r"gpt-[4-9]|o\d|chatgpt-")
 
@@ -47,7 +48,8 @@ def write_request(request: Request, card: Card) -> Outgoing:
     _limit(request, body, quirks)
     _stream(request, body, quirks)
     _leave_out(request, body, ignored, quirks)
-    body.update(quirks.get("extra") or {})
+    if extra := quirks.get("extra"):
+        body.update(extra)
     return Outgoing(orjson.dumps(body), ignored=tuple(ignored))
 
 
@@ -56,24 +58,22 @@ _Ignored = dict[str, None]
 
 
 def _same(request: Request) -> tuple[Json, _Ignored]:
-    body = {name: value for name, value in request.body.items() if value is not None}
-    if not request.tools:
-        # They say nothing without tools, and strict servers refuse them.
-        for name in _ABOUT_TOOLS:
-            body.pop(name, None)
+    # What is about tools says nothing without them, and strict servers refuse it.
+    out = _NOTHING if request.tools else _ABOUT_TOOLS
+    body = {name: value for name, value in request.body.items() if value is not None and name not in out}
     if is_legacy(body):
         for name in ("functions", "function_call"):
             body.pop(name, None)
         body |= _neutral(request)
         # A legacy reply has room for one call.
         body["parallel_tool_calls"] = False
-    elif any(_is_legacy_turn(message) for message in body["messages"]):
+    elif any(map(_is_legacy_turn, body["messages"])):
         body["messages"] = build_messages(request.messages)
     return body, {}
 
 
 def _is_legacy_turn(message: Json) -> bool:
-    return message.get("role") == "function" or message.get("function_call") is not None
+    return message.get("role") == "function" or ("function_call" in message and message["function_call"] is not None)
 
 
 def _translated(request: Request) -> tuple[Json, _Ignored]:
@@ -133,16 +133,15 @@ def _thinking(message: Json, field: str | None, ignored: _Ignored, keep: bool) -
 def _without_markers(fields: Json, ignored: _Ignored) -> Json:
     fields = _bare(fields, ignored)
     content = fields.get("content")
-    if type(content) is list and any(name in part for part in content for name in _CACHE):
+    if type(content) is list and not all(map(_CACHE.isdisjoint, content)):
         fields = {**fields, "content": [_bare(part, ignored) for part in content]}
     return fields
 
 
 def _bare(fields: Json, ignored: _Ignored) -> Json:
-    found = [name for name in _CACHE if name in fields]
-    if not found:
+    if _CACHE.isdisjoint(fields):
         return fields
-    ignored.update(dict.fromkeys(found))
+    ignored.update(dict.fromkeys(name for name in fields if name in _CACHE))
     return {name: value for name, value in fields.items() if name not in _CACHE}
 
 
@@ -158,17 +157,19 @@ def _strip_tools(body: Json, ignored: _Ignored) -> None:
 def _bare_tool(tool: Json, ignored: _Ignored) -> Json:
     tool = _bare(tool, ignored)
     function = tool.get("function")
-    if type(function) is dict and any(name in function for name in _CACHE):
+    if type(function) is dict and not _CACHE.isdisjoint(function):
         tool = {**tool, "function": _bare(function, ignored)}
     return tool
 
 
 def _limit(request: Request, body: Json, quirks: Mapping[str, Any]) -> None:
-    said = next((name for name in _LIMITS if name in body), None) or _usual_limit(body["model"])
+    said = None
     for name in _LIMITS:
-        body.pop(name, None)
+        if name in body:
+            said = said or name
+            del body[name]
     if request.max_tokens is not None:
-        body[quirks.get("max_tokens_field") or said] = request.max_tokens
+        body[quirks.get("max_tokens_field") or said or _usual_limit(body["model"])] = request.max_tokens
 
 
 def _usual_limit(model: str) -> str:
@@ -180,6 +181,8 @@ def _usual_limit(model: str) -> str:
 
 def _leave_out(request: Request, body: Json, ignored: _Ignored, quirks: Mapping[str, Any]) -> None:
     drop, allow = quirks.get("drop") or (), quirks.get("allow")
+    if not drop and allow is None:
+        return
     for name in [name for name in body if name not in _ALWAYS]:
         if name not in drop and (allow is None or name in allow):
             continue

@@ -59,7 +59,7 @@ def _choices(reply: Json, request: Request) -> dict[int, Json]:
         found[index] = choice
     if not found:
         raise Incomplete("the reply has no choice")
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())) if len(found) > 1 else found
 
 
 def _normalised(reply: Json, start: Start, choices: Mapping[int, Json], read: Mapping[int, Choice]) -> Json:

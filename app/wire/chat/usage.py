@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.core.events import Usage
 from app.core.money import Tokens
@@ -17,22 +17,23 @@ def read_usage(usage: Any) -> Usage | None:
     prompt, completion = token_count(usage, "prompt_tokens"), token_count(usage, "completion_tokens")
     if prompt is None or completion is None:
         return None
+    if _DETAILS.isdisjoint(usage):
+        return Usage(Tokens(prompt, completion), details=usage)
     read, write, reasoning = _details(usage)
     read = min(read, prompt)
     tokens = Tokens(prompt, completion, read, min(write, prompt - read), reasoning=min(reasoning, completion))
     return Usage(tokens, details=usage)
 
 
+_DETAILS: Final = frozenset({"prompt_tokens_details", "completion_tokens_details", "prompt_cache_hit_tokens"})
+
+
 def _details(usage: Mapping[str, Any]) -> tuple[int, int, int]:
-    of_prompt, of_completion = (_object(usage.get(f"{side}_tokens_details")) for side in ("prompt", "completion"))
+    of_prompt, of_completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     read = token_count(of_prompt, "cached_tokens") or token_count(usage, "prompt_cache_hit_tokens") or 0
     # vLLM's name for cache writes is the second one; it charges nothing for them, but neither does it cost to know.
     write = token_count(of_prompt, "cache_write_tokens") or token_count(of_prompt, "created_cache_tokens") or 0
     return read, write, token_count(of_completion, "reasoning_tokens") or 0
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if type(value) is dict else {}
 
 
 def write_usage(usage: Usage, dialect: str) -> dict[str, Any]:
