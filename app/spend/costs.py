@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ BATCH: Final = 400
 FIELDS_MAX: Final = 60_000
 HOUR: Final = 3_600
 MILLI: Final = 1_000
+DAYS_SECONDS: Final = layout.lifetime("costs")
 NOT_LOST: Final = frozenset({"ok", "left", "stopped", "expired"})
 """Outcomes of attempts whose answer reached the client, or a part of it did, or of which nobody knows."""
 
@@ -80,8 +82,8 @@ class Costs:
         self._day = -1
         self._key = ""
         self._names = Names()
-        self._upstreams: dict[str, str] = {}
-        self._pending: dict[str, dict[str, int]] = {}  # by hash and field
+        self._upstreams: dict[str, tuple[str, bool]] = {}
+        self._pending: defaultdict[str, defaultdict[str, int]] = defaultdict(_sums)  # by hash and field
         self._sending: tuple[int, dict[str, dict[str, int]]] | None = None
         self._merges = 0
         self._process = secrets.token_hex(8)
@@ -99,7 +101,12 @@ class Costs:
         self._turn()
         prefixes = self._prefixes(attempt.model, key_id, tenant, agent)
         booked = {cells.COST: 0, **dict(money_of(attempt, stands_in=stands_in))}
-        return tuple(cell for measure, amount in booked.items() for cell in self._cells(prefixes, measure, amount))
+        made = []
+        for measure, amount in booked.items():
+            made.append(CostCell(self._key, prefixes.day + measure, amount, DAYS_SECONDS))
+            if measure in cells.EVER:
+                made.append(CostCell(layout.COSTS_TOTAL, prefixes.ever + measure, amount, 0))
+        return tuple(made)
 
     # --- in, from records ---------------------------------------------------------------------------------------------
 
@@ -126,18 +133,18 @@ class Costs:
     def scored(self, model: str, value: int, weight: int) -> None:
         """What was learnt of an answer's quality: more, or less, evidence in thousandths of answers."""
         self._turn()
-        prefix = self._upstream_prefix(model.partition("/")[0])
-        self._put(self._key, prefix + cells.VALUE, value)
-        self._put(self._key, prefix + cells.WEIGHT, weight)
+        prefix, _ = self._upstream(model.partition("/")[0])
+        self._put(prefix + cells.VALUE, value)
+        self._put(prefix + cells.WEIGHT, weight)
 
     def _imputed(self, attempt: Attempt, prefixes: Prefixes) -> int:
         """The price of the machine's time that an attempt took. Where its share is not known, it had all of it."""
         hourly = self._around.hourly.get(attempt.upstream)
+        prefix, local = self._upstream(attempt.upstream)
+        if not hourly and not local:
+            return 0
         seconds = attempt.seconds if attempt.machine_seconds is None else attempt.machine_seconds
-        work = round(seconds * MILLI)
-        place = self._around.place(attempt.upstream)
-        if work and (hourly or (place is not None and place.local)):
-            self._put(self._key, self._upstream_prefix(attempt.upstream) + cells.WORK, work)
+        self._put(prefix + cells.WORK, round(seconds * MILLI))
         nano = round(seconds * hourly / HOUR) if hourly else 0
         if nano:
             self._add(prefixes, cells.IMPUTED, nano)
@@ -172,29 +179,31 @@ class Costs:
             self._unsaved = 0
 
     def _note_upstream(self, record: Record, upstream: str) -> None:
-        prefix = self._upstream_prefix(upstream)
+        prefix, _ = self._upstream(upstream)
         for attempt in record.attempts:
             if attempt.blame == Blame.UPSTREAM:
-                self._put(self._key, self._upstream_prefix(attempt.upstream) + cells.FAILED, 1)
+                self._put(self._upstream(attempt.upstream)[0] + cells.FAILED, 1)
         if record.depth == 0 and record.error_code is None:
-            self._put(self._key, prefix + cells.ANSWERS, 1)
-            self._put(self._key, f"{prefix}{cells.SECONDS}{bucket(record.seconds)}", 1)
+            self._put(prefix + cells.ANSWERS, 1)
+            self._put(f"{prefix}{cells.SECONDS}{bucket(record.seconds)}", 1)
             if record.stream and record.first_token_seconds is not None:
-                self._put(self._key, f"{prefix}{cells.FIRST}{bucket(record.first_token_seconds)}", 1)
+                self._put(f"{prefix}{cells.FIRST}{bucket(record.first_token_seconds)}", 1)
 
     # --- names --------------------------------------------------------------------------------------------------------
 
     def _prefixes(self, model: str | None, key: str | None, tenant: str | None, agent: str | None) -> Prefixes:
         return self._names.prefixes(Who(model or "", key or "", tenant or "", agent or ""))
 
-    def _upstream_prefix(self, upstream: str) -> str:
+    def _upstream(self, upstream: str) -> tuple[str, bool]:
+        """What its fields begin with, and whether it is local."""
         found = self._upstreams.get(upstream)
         if found is None:
             place = self._around.place(upstream)
             if place is None:
-                return cells.prefix(cells.UPSTREAM, cells.OTHER, "", "")
+                return cells.prefix(cells.UPSTREAM, cells.OTHER, "", ""), False
             where = "local" if place.local else "paid"
-            found = self._upstreams[upstream] = cells.prefix(cells.UPSTREAM, upstream, place.kind, where)
+            found = cells.prefix(cells.UPSTREAM, upstream, place.kind, where), place.local
+            self._upstreams[upstream] = found
         return found
 
     def _turn(self) -> None:
@@ -205,20 +214,15 @@ class Costs:
             self._day, self._names, self._upstreams = day, Names(), {}
             self._key = layout.key("costs", datetime.fromtimestamp(now, UTC).date().isoformat())
 
-    def _cells(self, prefixes: Prefixes, measure: str, amount: int) -> Iterator[CostCell]:
-        yield CostCell(self._key, prefixes.day + measure, amount, layout.lifetime("costs"))
-        if measure in cells.EVER:
-            yield CostCell(layout.COSTS_TOTAL, prefixes.ever + measure, amount, 0)
-
     def _add(self, prefixes: Prefixes, measure: str, amount: int) -> None:
-        self._put(self._key, prefixes.day + measure, amount)
-        if measure in cells.EVER:
-            self._put(layout.COSTS_TOTAL, prefixes.ever + measure, amount)
-
-    def _put(self, key: str, field: str, amount: int) -> None:
         if amount:
-            sums = self._pending.setdefault(key, {})
-            sums[field] = sums.get(field, 0) + amount
+            self._pending[self._key][prefixes.day + measure] += amount
+            if measure in cells.EVER:
+                self._pending[layout.COSTS_TOTAL][prefixes.ever + measure] += amount
+
+    def _put(self, field: str, amount: int) -> None:
+        if amount:
+            self._pending[self._key][field] += amount
 
     # --- sharing ------------------------------------------------------------------------------------------------------
 
@@ -252,7 +256,7 @@ class Costs:
         number, sums = self._sending
         arguments: list[str | int] = [number, layout.lifetime("merged")]
         for key, fields in sums.items():
-            arguments += [0 if key == layout.COSTS_TOTAL else layout.lifetime("costs"), len(fields)]
+            arguments += [0 if key == layout.COSTS_TOTAL else DAYS_SECONDS, len(fields)]
             arguments += itertools.chain.from_iterable(fields.items())
         sizes = await self.store.run(MERGE, (layout.key("merged", self._process), *sums), arguments, again=True)
         self._sending = None
@@ -275,26 +279,26 @@ class Costs:
         return taken
 
 
-def counted(record: Record) -> Iterator[str]:
+def counted(record: Record) -> list[str]:
     """What a finished request counts as."""
     if record.depth:
-        yield cells.CAUSED
-        return
-    yield cells.REQUESTS
+        return [cells.CAUSED]
+    counts = [cells.REQUESTS]
     if record.client_gone:
-        yield cells.LEFT
+        counts.append(cells.LEFT)
     elif record.error_code is not None:
         # What is refused with a word to the caller is no failure; a stream that broke has begun with 200.
         if record.status >= 500 or record.status == 200 or record.error_code == "upstream_rate_limited":
-            yield cells.FAILED
+            counts.append(cells.FAILED)
     else:
-        yield cells.ANSWERS
+        counts.append(cells.ANSWERS)
         if record.local:
-            yield cells.LOCAL
+            counts.append(cells.LOCAL)
         if record.fallback_from is not None:
-            yield cells.FALLBACKS
+            counts.append(cells.FALLBACKS)
         if record.usage_estimated:
-            yield cells.ESTIMATED
+            counts.append(cells.ESTIMATED)
+    return counts
 
 
 def money_of(attempt: Attempt, *, stands_in: bool) -> Iterator[tuple[str, int]]:
@@ -313,6 +317,10 @@ def money_of(attempt: Attempt, *, stands_in: bool) -> Iterator[tuple[str, int]]:
             yield cells.LOST, cost
         elif stands_in:
             yield cells.FALLBACK_COST, cost
+
+
+def _sums() -> defaultdict[str, int]:
+    return defaultdict(int)
 
 
 def _with_usage(record: Record) -> tuple[Attempt, ...]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
 FIRST_SECONDS: Final = 0.005
 GROWTH: Final = 1.2
 LAST: Final = 72  # 0.005 * 1.2 ** 72 is 42 minutes
-_LOG_GROWTH: Final = math.log(GROWTH)
+_BOUNDS: Final = tuple(FIRST_SECONDS * GROWTH**number for number in range(LAST))
 
 
 def bucket(seconds: float) -> int:
     """The bucket these seconds fall into."""
-    if seconds <= FIRST_SECONDS:
-        return 0
-    return min(LAST, math.ceil(math.log(seconds / FIRST_SECONDS) / _LOG_GROWTH))
+    return bisect_left(_BOUNDS, seconds)
 
 
 def percentile(counts: Mapping[int, int], share: float) -> float | None:
