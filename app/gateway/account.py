@@ -21,7 +21,7 @@ class Cells(Protocol):
 class Hold(NamedTuple):
     """What an attempt holds, and what it was reckoned from. `cells`: as what it is summed up once it is over.
     `guarded`: without the store there is none. `lent`: the store knows of it; else it is booked afterwards.
-    `lowered`: for a shorter answer than was asked for."""
+    `lowered`: for a shorter answer than was asked for; `limited`: somebody limits what may be spent on it."""
 
     lease: Lease
     bound: Bound
@@ -31,6 +31,7 @@ class Hold(NamedTuple):
     guarded: bool = True
     lent: bool = True
     lowered: bool = False
+    limited: bool = False
 
 
 class Owed(NamedTuple):

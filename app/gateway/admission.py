@@ -79,7 +79,8 @@ class Admission:
         """The request as this model may get it; what an earlier attempt owes is paid first. Raises `RateLimited` (also
         as `TooLargeForRate`), `BudgetExceeded`, `Unbounded`, `BudgetStoreUnavailable`. `at_last`: nothing else is left
         to try, so a shorter answer is better than none."""
-        await self.settle(account)  # what an earlier attempt holds may be what this one needs
+        if account.owed:  # what an earlier attempt holds may be what this one needs
+            await self.settle(account)
         try:
             sent = await self._enter(account, caller, request, card, at_last)
         except BudgetStoreUnavailable:
@@ -176,10 +177,11 @@ class Admission:
             self.denied(*account.denied)
 
     async def _pay(self, account: Account, tokens_used: int) -> None:
-        await self.settle(account)
+        if account.owed:
+            await self.settle(account)
         if (hold := account.hold) is not None and hold.lent:  # a fault of ours lost the end of the attempt
             await self.ledger.settle(hold.lease, hold.lease.held_nano, SETTLED)
-        unused = limits.unused(account.rates, tokens_used)
+        unused = limits.unused(account.rates, tokens_used) if account.rates else []
         if unused or account.seats is not None:
             await self.ledger.hand_back(unused, account.seats)
 
@@ -209,7 +211,8 @@ class Admission:
         book = functools.partial(self.cells, key_id=caller.key_id, tenant=caller.tenant, agent=request.terms.agent)
         nano = bounds.hold_nano(bound, price)
         lease = Lease(self._name(), request.terms.root_id, card.id, nano, counters, self.ledger.epoch)
-        return Hold(lease, bound, price, book, calibrated=self.calibration is not None, guarded=guarded)
+        calibrated = self.calibration is not None
+        return Hold(lease, bound, price, book, calibrated=calibrated, guarded=guarded, limited=limited)
 
     def _bound(self, request: AnyRequest, card: Card) -> Bound:
         if self.calibration is None:
@@ -254,7 +257,7 @@ class Admission:
     def _held(self, account: Account, request: AnyRequest, hold: Hold | None) -> AnyRequest:
         """The request as it may be sent, now that this is held for it: with the limit that was reckoned with."""
         account.hold = hold
-        if hold is None or not isinstance(request, Request) or not self.budgets.limited(hold.lease.counters):
+        if hold is None or not hold.limited or not isinstance(request, Request):
             return request
         account.lowered = request.max_tokens is None and hold.lowered
         room = hold.bound.completion_tokens

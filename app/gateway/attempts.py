@@ -7,7 +7,6 @@ the answer ends with a Fault, and no other model is spliced in.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -45,7 +44,9 @@ async def _owing_nothing(account: Account) -> None:
 
 class Attempts:
     """Shared by all requests: health of the upstreams and the budget for retries. `emergency` says what allows a plan's
-    reserve to be tried, after these failures; `seating` where there is a seat; `pay` settles what an attempt held."""
+    reserve to be tried, after these failures; `seating` where there is a seat; `pay` settles what an attempt held.
+    One request may take several walks (it is made shorter, its answer gone on with); all its attempts together are no
+    more than the most."""
 
     def __init__(
         self,
@@ -75,24 +76,23 @@ class Attempts:
     ) -> AsyncGenerator[T, None]:
         """What the first candidate that commits gives. `enter` raises what keeps a request from a candidate (limits,
         money), which is no attempt; `commits` says which item commits; `after` makes the last item of an answer that
-        broke after that. Raises the error for the client when none commits. One request may take several walks (it is
-        made shorter, its answer gone on with); all its attempts together are no more than the most."""
-        assert exchange.plan is not None
+        broke after that. Raises the error for the client when none commits."""
         most = self._max_attempts - len(exchange.attempts)
         if most <= 0 and exchange.failure is not None:
             raise exchange.failure
         if not exchange.attempts:
             self._budget.request()
-        await self._pay(exchange.account)  # of a walk before: nobody holds money while he waits
+        if exchange.account.owed:  # of a walk before: nobody holds money while he waits
+            await self._pay(exchange.account)
         turns = Turns(exchange.candidates, most, self._well, self._budget.take)
         while True:
             candidate = await turns.next(self._seating.before(enter, exchange))
             committed, held = False, list[T]()
-            exchange.attempt_begins(candidate)
+            exchange.attempt_begins(candidate, self._machines.started(candidate.card.upstream))
             self._health.started(candidate.card)
-            exchange.running.machine_mark = self._machines.started(candidate.card.upstream)
             try:
-                async with contextlib.aclosing(open_(candidate)) as items:
+                items = open_(candidate)
+                try:
                     async for item in items:
                         if committed:
                             yield item
@@ -104,20 +104,21 @@ class Attempts:
                                 yield early
                         elif len(held) > HELD_MAX or sum(map(_weight, held)) > HELD_BYTES_MAX:
                             raise BadReply("The upstream sends and sends, but no content.")
+                finally:
+                    await items.aclose()
                 if not committed:
                     raise Incomplete("The upstream ended its answer before it began.")
                 self._end(exchange, candidate, None)
                 return
-            except GatewayError as error:
+            except BaseException as error:  # the caller left, or a fault of ours: noted and raised again
                 self._end(exchange, candidate, error)
+                if not isinstance(error, GatewayError):
+                    raise
                 if committed:
                     yield after(error)
                     return
                 turns.failed(candidate, error)
                 self._call_up(exchange, turns)
-            except BaseException as error:  # the caller left, or a fault of ours: noted and raised again
-                self._end(exchange, candidate, error)
-                raise
             wait = turns.wait(exchange.remaining())
             if wait is None:
                 raise turns.conclusion()

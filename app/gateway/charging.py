@@ -45,11 +45,11 @@ def priced_usage(exchange: Exchange, error: BaseException | None = None) -> Usag
 
 
 def _charge(exchange: Exchange, usage: Usage, error: BaseException | None) -> int | None:
-    hold = exchange.account.hold
-    if hold is not None:
+    hold, candidate = exchange.account.hold, exchange.running.candidate
+    if hold is not None and usage.estimated:
         return charge(_ended(exchange, usage, error), hold.bound, hold.price, calibrated=hold.calibrated).nano
-    card = exchange.candidate.card if exchange.candidate is not None else None
-    return None if card is None or card.price is None else cost_nano(usage.tokens, card.price)
+    price = hold.price if hold is not None else None if candidate is None else candidate.card.price
+    return None if price is None else cost_nano(usage.tokens, price)
 
 
 def _ended(exchange: Exchange, usage: Usage | None, error: BaseException | None) -> Ended:

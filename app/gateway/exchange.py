@@ -104,10 +104,10 @@ class Exchange:
 
     # --- attempts ---
 
-    def attempt_begins(self, candidate: Candidate) -> None:
+    def attempt_begins(self, candidate: Candidate, machine_mark: float = 0.0) -> None:
         self.earlier_nano += self.running.charge_nano or 0
         now = self.clock.monotonic()
-        self.running = Running(candidate, now, now)
+        self.running = Running(candidate, now, now, machine_mark)
 
     def attempt_seconds(self) -> float:
         return self.clock.monotonic() - self.running.started
@@ -198,27 +198,33 @@ class Exchange:
     @property
     def stands_in_for(self) -> str | None:
         """The model that should have answered, when another does."""
-        if self.plan is None or self.candidate is None:
+        chosen = self.running.candidate
+        if self.planned is None or chosen is None:
             return None
-        candidates = self.plan.candidates
-        named = next((other.stands_in_for for other in candidates if other.stands_in_for is not None), None)
-        asked = named or candidates[0].card.id
-        return asked if asked != self.candidate.card.id else None
+        candidates = self.planned.plan.candidates
+        for other in candidates:
+            if other.stands_in_for is not None:
+                asked = other.stands_in_for
+                break
+        else:
+            asked = candidates[0].card.id
+        return asked if asked != chosen.card.id else None
 
     def served(self) -> Served:
-        assert self.plan is not None and self.candidate is not None
+        plan, chosen, terms = self.plan, self.running.candidate, self.request.terms
+        assert plan is not None and chosen is not None
         return Served(
-            request_id=self.request.id,
-            model=self.candidate.card.id,
-            upstream=self.candidate.card.upstream,
-            reason=self.candidate.reason,
+            request_id=terms.request_id,
+            model=chosen.card.id,
+            upstream=chosen.card.upstream,
+            reason=chosen.reason,
             attempts=len(self.attempts) + 1,
-            tier=self.plan.tier,
-            score=self.plan.score,
+            tier=plan.tier,
+            score=plan.score,
             fallback=self.stands_in_for,
-            session=self.request.terms.session,
+            session=terms.session,
             defaults=self.defaults,
-            simulated=self.candidate.card.simulated,
+            simulated=chosen.card.simulated,
             rates=self.account.states,
             continued_from=None if self.continuation is None else self.continuation.broken[-1],
         )

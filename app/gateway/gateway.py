@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from app.core.caller import Caller
 from app.core.clock import Clock
@@ -67,7 +67,7 @@ class Gateway:
         """The events of one answer: Start with who serves it, content, Finish, and Usage with its cost; or a Fault
         once content has gone out. Raises a `GatewayError` before that. Closing it cancels the upstream."""
         exchange = Exchange(caller, request, "chat", self._clock)
-        with self._settled(exchange):
+        try:
             conversation = exchange.conversation = await self._converse(caller, request)
             if conversation is not None:
                 exchange.request = request = conversation.request
@@ -81,19 +81,25 @@ class Gateway:
             whole = ask if conversation is None else functools.partial(conversation.walk, ask, planned.plan)
             walk = continuing(exchange, whole) if request.terms.continues else whole()
             answer = relay(exchange, walk, self._admit.extend)
-            async with contextlib.aclosing(walk), contextlib.aclosing(answer):
+            try:
                 async for event in answer:
                     if conversation is not None:
                         await conversation.see(event)
                     if tap is not None:
                         tap.add(event)
                     yield event
+            finally:
+                await answer.aclose()
             self._answered(exchange, planned, tap)
+        except BaseException as error:  # noted and raised again: an error of ours, or a caller that left
+            self._settlement.close(exchange, error)
+            raise
+        self._settlement.close(exchange, None)
 
     async def embed(self, caller: Caller, request: EmbeddingRequest) -> Embedded:
         """One vector per input, and who made them."""
         exchange = Exchange(caller, request, "embeddings", self._clock)
-        with self._settled(exchange):
+        try:
             exchange.planned = self._planner(request, caller, self.registry)
             walk = self._attempts.walk(
                 exchange,
@@ -106,6 +112,10 @@ class Gateway:
                 async for reply in walk:
                     exchange.running.usage = usage_of(reply, request)
                     embedded = Embedded(reply, exchange.served(), priced_usage(exchange))
+        except BaseException as error:  # as above
+            self._settlement.close(exchange, error)
+            raise
+        self._settlement.close(exchange, None)
         return embedded
 
     def refused(
@@ -138,13 +148,3 @@ class Gateway:
             self._planner.answered(planned, exchange.candidate.card.id)
             if tap is not None and exchange.stopped is None:
                 tap.close()
-
-    @contextlib.contextmanager
-    def _settled(self, exchange: Exchange) -> Iterator[None]:
-        """Settles the exchange exactly once, however its body ends."""
-        try:
-            yield
-        except BaseException as error:  # noted and raised again: an error of ours, or a caller that left
-            self._settlement.close(exchange, error)
-            raise
-        self._settlement.close(exchange, None)

@@ -19,37 +19,41 @@ Extend = Callable[[Account], Awaitable[bool]]
 async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend: Extend) -> AsyncGenerator[Event, None]:
     """The same events, with `Start.served` and the price of `Usage` filled in. The first of them comes with the first
     content: an attempt holds back what is before it. An answer that outgrows what was held for it, and may not have
-    more, ends here as one that reached its length."""
-    account = exchange.account
-    async for event in events:
-        running = exchange.running
-        if running.first_content is None:
-            running.first_content = exchange.clock.monotonic()
-        if exchange.noticing is not None:
-            exchange.noticing.see(event)
-        match event:
-            case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
-                running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
-                running.out_pieces += bool(piece)
-                running.read_at = exchange.clock.monotonic()
-                if account.outgrown(running.out_pieces, running.out_bytes) and not await extend(account):
-                    ends = exchange.stop()
-                    await events.aclose()  # at once: whoever reads slowly must not pay for what goes on meanwhile
-                    for end in ends:
-                        yield end
-                    break
-            case Start():
-                event.served = exchange.served()
-                if event.body is not None:
-                    account.room = None  # all of it is here, and paid for
-            case Finish():
-                exchange.finished(event)
-            case Usage():
-                running.usage = event
-                continue
-            case Fault():
-                exchange.error = event.error
-                yield event
-                return
-        yield event
+    more, ends here as one that reached its length. However it ends, `events` are closed."""
+    account, noticing, monotonic = exchange.account, exchange.noticing, exchange.clock.monotonic
+    try:
+        async for event in events:
+            running = exchange.running
+            if running.first_content is None:
+                running.first_content = monotonic()
+            if noticing is not None:
+                noticing.see(event)
+            match event:
+                case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
+                    running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
+                    running.out_pieces += 1 if piece else 0
+                    running.read_at = monotonic()
+                    if account.room is not None and account.outgrown(running.out_pieces, running.out_bytes):
+                        if not await extend(account):
+                            ends = exchange.stop()
+                            await events.aclose()  # at once: who reads slowly must not pay for what goes on meanwhile
+                            for end in ends:
+                                yield end
+                            break
+                case Start():
+                    event.served = exchange.served()
+                    if event.body is not None:
+                        account.room = None  # all of it is here, and paid for
+                case Finish():
+                    exchange.finished(event)
+                case Usage():
+                    running.usage = event
+                    continue
+                case Fault():
+                    exchange.error = event.error
+                    yield event
+                    return
+            yield event
+    finally:
+        await events.aclose()
     yield exchange.summed(priced_usage(exchange))

@@ -47,7 +47,7 @@ class Turns:
     ) -> None:
         self.failures: Failures = []
         self.left = deque(candidates)
-        self._kept_out = deque[Candidate]()
+        self._kept_out: deque[Candidate] = deque()
         self._denied: Failures = []
         self._most = most
         self._well = well

@@ -62,8 +62,9 @@ class Appender(Generic[T]):
             self.lost += 1
             return
         self._unwritten += 1
+        if not self._waiting:
+            self._wake.set()
         self._waiting.append(item)
-        self._wake.set()
 
     async def flush(self) -> bool:
         """Whether everything added so far is on the disk; waits for it, but not for a disk that takes nothing."""

@@ -102,7 +102,10 @@ class Budgets:
     @staticmethod
     def limited(counters: Iterable[Counter]) -> bool:
         """Whether any of them could say no."""
-        return any(counter.limit_nano is not None for counter in counters)
+        for counter in counters:
+            if counter.limit_nano is not None:
+                return True
+        return False
 
     def _make(self, caller: Caller, agent: str | None, now_ms: int) -> tuple[int, float, tuple[Counter, ...]]:
         """The counters, and from when to when they are the right ones."""

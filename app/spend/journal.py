@@ -18,7 +18,7 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -99,9 +99,9 @@ class Journal:
     def note(self, entry: Entry) -> None:
         self._appender.add(entry)
 
-    async def flush(self) -> bool:
+    def flush(self) -> Awaitable[bool]:
         """Whether everything noted so far survives a loss of power; False at once while the disk takes nothing."""
-        return await self._appender.flush()
+        return self._appender.flush()
 
     async def aclose(self) -> None:
         await self._tasks.cancel()

@@ -47,6 +47,8 @@ MOST_RECORDS: Final = 10_000
 
 AWAY: Final = "What may be spent cannot be asked now, so nothing is."
 
+NEVER_HELD: Final = Settled(False, states.UNKNOWN)
+
 TAKE_BACK, REPLAY, EXPIRE = "take back", "settle again", "settle as expired"
 """What is done for one lease at a time, beside the requests."""
 
@@ -190,7 +192,7 @@ class Ledger:
         self._journal.note(entry)
         try:
             await self._journal.flush()
-            taken = await self._book(entry)
+            taken = await self._book(entry, lease)
         except (GatewayError, asyncio.CancelledError) as error:
             await self._put_off(entry)
             if isinstance(error, asyncio.CancelledError):
@@ -293,7 +295,9 @@ class Ledger:
         pending = waiting[:MOST_REPLAYED]
         for start in range(0, len(pending), AT_ONCE):
             some = pending[start : start + AT_ONCE]
-            if False in await asyncio.gather(*(self._apart(REPLAY, each.lease, self._book(each)) for each in some)):
+            if False in await asyncio.gather(
+                *(self._apart(REPLAY, each.lease, self._book(each, each.as_lease())) for each in some)
+            ):
                 return
 
     async def _expire(self, cells_of: CellsOf) -> None:
@@ -335,9 +339,8 @@ class Ledger:
 
     # --- the store's books ------------------------------------------------------------------------------------------
 
-    async def _book(self, entry: Entry) -> bool:
+    async def _book(self, entry: Entry, lease: Lease) -> bool:
         """False while the store has lost its books."""
-        lease = entry.as_lease()
         said = await self._calls.settle(lease, entry.amount_nano, entry.final, entry.cells)
         if self._is_forgotten(entry, said):
             log.error("the store forgot what was held for lease %s; it is booked all the same", lease.id)
@@ -355,12 +358,11 @@ class Ledger:
     def _is_forgotten(self, entry: Entry, said: SettlingReply) -> bool:
         """Whether a hold of ours is unknown that was not settled so long ago that it may be: the store lost it, as a
         replica that lagged does."""
-        recent = self._now_ms() - entry.at_ms < states.FINAL_MS // 2
         return (
-            said == Settled(False, states.UNKNOWN)
+            said == NEVER_HELD
             and entry.amount_nano > 0
-            and recent
             and entry.lease in self.open_leases
+            and self._now_ms() - entry.at_ms < states.FINAL_MS // 2
         )
 
     async def _put_off(self, entry: Entry) -> None:
@@ -370,8 +372,7 @@ class Ledger:
             log.error("a settlement waits for the store, and the disk does not keep it meanwhile")
 
     def _tell(self, lease: Lease, said: Settled) -> None:
-        limited = [counter for counter in lease.counters if counter.limit_nano is not None]
-        if limited and said.delta_nano > 0:
+        if said.delta_nano > 0 and (limited := [each for each in lease.counters if each.limit_nano is not None]):
             self._alert(limited)
 
     def _doubt(self, lease: Lease | None, seats: Seats | None) -> None:

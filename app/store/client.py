@@ -27,6 +27,7 @@ from app.store.link import Command, Link, Unreachable, Value, open_link, pack
 from app.store.scripts import Script
 
 Observer = Callable[[str, float], None]
+Asked = tuple[Script, Command]
 
 CALL_SECONDS: Final = 0.4  # paid requests are refused within half a second
 OPEN_SECONDS: Final = 5.0
@@ -49,12 +50,12 @@ def _unobserved(name: str, seconds: float) -> None:
 
 
 class _Call:
-    """One command on its way. `again`: it may be sent twice. `script`: what to send if the server lacks it."""
+    """One command on its way. `again`: it may be sent twice. `script`: the script that was asked for."""
 
     __slots__ = ("again", "due", "future", "packed", "script")
 
     def __init__(
-        self, packed: bytes, future: asyncio.Future[Any], due: float, again: bool, script: Command | None
+        self, packed: bytes, future: asyncio.Future[Any], due: float, again: bool, script: Asked | None
     ) -> None:
         self.packed = packed
         self.future = future
@@ -100,9 +101,8 @@ class Store:
         self, script: Script, keys: Sequence[str] = (), args: Sequence[Value] = (), *, again: bool = False
     ) -> Any:
         """The script's reply. All keys it touches are named; `again`: running it twice does no harm."""
-        rest = (len(keys), *keys, *args)
-        whole = ("EVAL", script.source, *rest)
-        return await self._send(script.name, pack(("EVALSHA", script.sha, *rest)), again, whole)
+        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        return await self._send(script.name, pack(command), again, (script, command))
 
     async def call(self, *command: Value, again: bool = False) -> Any:
         """The reply of one command; bulk strings are bytes."""
@@ -181,7 +181,7 @@ class Store:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send(self, name: str, packed: bytes, again: bool, script: Command | None) -> Any:
+    async def _send(self, name: str, packed: bytes, again: bool, script: Asked | None) -> Any:
         if self._down:
             raise StoreUnavailable("The store is away.", retry_after=1)
         if len(self._outbox) + len(self._sent) >= self._max_pending:
@@ -230,7 +230,8 @@ class Store:
     def _on_error(self, call: _Call, error: hiredis.ReplyError) -> None:
         kind = str(error).partition(" ")[0]
         if kind == "NOSCRIPT" and call.script is not None:
-            call.packed, call.script = pack(call.script), None
+            script, command = call.script
+            call.packed, call.script = pack(("EVAL", script.source, *command[2:])), None
             self._post(call)
         elif kind == "MOVED" and self._follow_to(str(error)):
             self._outbox.append(call)

@@ -211,8 +211,10 @@ class LedgerStore:
         args: list[Value] = [lease.epoch, lease.id, actual, final, OPEN_MS, FINAL_MS, len(scopes.keys)]
         args += (len(periods) // 2, seen.number if durable or seen.number else "", SEEN_SECONDS, *periods)
         by_key: dict[str, list[Value]] = {}
-        for cell in cells:
-            by_key.setdefault(cell.key, [cell.seconds, 0]).extend((cell.field, cell.amount))
+        for key, field, amount, seconds in cells:
+            if key not in by_key:
+                by_key[key] = [seconds, 0]
+            by_key[key] += field, amount
         for key, row in by_key.items():
             row[1] = len(row) // 2 - 1
             keys.append(key)
@@ -315,7 +317,7 @@ def _nonsense() -> InternalError:
 
 
 def _text(value: Any) -> str:
-    return bytes(value).decode("utf-8", "replace")
+    return str(value, "utf-8", "replace")
 
 
 def _states(numbers: Sequence[Any], rates: Sequence[Rate]) -> tuple[RateState, ...]:

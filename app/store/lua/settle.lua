@@ -70,7 +70,7 @@ while k <= #KEYS do
     end
     if amount ~= '0' then redis.pcall('HINCRBY', KEYS[k], ARGV[i], amount) end -- a sum that is full stays as it is
   end
-  if seconds > 0 and redis.call('EXISTS', KEYS[k]) == 1 then redis.call('EXPIRE', KEYS[k], ARGV[a]) end
+  if seconds > 0 then redis.call('EXPIRE', KEYS[k], ARGV[a]) end
   a, k = last + 2, k + 1
 end
 
