@@ -368,10 +368,8 @@ def _front(
 
 
 def _request_log(settings: Settings) -> Callable[[Record], None]:
-    logger = get_logger()
-
     def write(record: Record) -> None:
-        log_request(logger, record, {"config_version": record.config_version or settings.version})
+        log_request(record, {"config_version": record.config_version or settings.version})
 
     return write
 

@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -41,6 +42,11 @@ _FROM_RECORD: Final = (
     *("tier", "score", "strategy", "reason", "stream", "status", "error_code", "first_token_seconds", "seconds"),
     *("overhead_seconds", "flags"),
 )
+_of_record: Final = attrgetter(*_FROM_RECORD)
+_CHOSEN: Final = ("tenant", "key_id", "agent", "session", "model_requested", "model", "upstream", "reason")
+"""The texts among them that somebody else chose, or that quote one."""
+_NUMBERS: Final = ("score", "first_token_seconds", "seconds", "overhead_seconds")
+_ROOT: Final = logging.getLogger()
 _QUIET: Final = ("uvicorn.access", "aiohttp.access")
 
 Event = MutableMapping[str, Any]
@@ -52,13 +58,12 @@ def configure(level: str, format: str, stream: BinaryIO, clock: Clock | None = N
     sink = Sink(stream)
     render = render_json if format == "json" else console_renderer(colors=stream.isatty())
     stamp = Stamp(clock or SystemClock())
-    root = logging.getLogger()
-    root.handlers[:] = [StdlibHandler(sink, render, stamp)]
+    _ROOT.handlers[:] = [LineHandler(sink, render, stamp)]
     for name in _QUIET:
         logging.getLogger(name).disabled = True
     set_level(level)
     structlog.configure(
-        processors=[Threshold(root), stamp, lambda _logger, _method, event: render(event)],
+        processors=[Threshold(_ROOT), stamp, lambda _logger, _method, event: render(event)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
@@ -67,12 +72,12 @@ def configure(level: str, format: str, stream: BinaryIO, clock: Clock | None = N
 
 def set_level(level: str) -> None:
     """From now on, lines below `debug`, `info`, `warning`, `error` or `critical` are left out."""
-    logging.getLogger().setLevel(LEVELS[level])
+    _ROOT.setLevel(LEVELS[level])
 
 
 def level() -> str:
     """The least level that is logged at this moment."""
-    number = logging.getLogger().level
+    number = _ROOT.level
     return next((name for name, least in LEVELS.items() if least >= number), "critical")
 
 
@@ -84,18 +89,30 @@ def get_logger(component: str | None = None) -> FilteringBoundLogger:
     return logger
 
 
-def log_request(logger: FilteringBoundLogger, record: Record, extra: Mapping[str, Any]) -> None:
-    """The line of one finished request; `logger` is one of no component."""
+def log_request(record: Record, extra: Mapping[str, Any]) -> None:
+    """The line of one finished request. It goes straight to where `configure` sends lines, past structlog, which would
+    copy its fields five times."""
     if record.status >= 500:
-        write = logger.error
+        level = "error"
     else:
-        write = logger.info if record.error_code is None or record.status >= 400 else logger.warning
-    write("request", **request_event(record, extra))
+        level = "info" if record.error_code is None or record.status >= 400 else "warning"
+    if LEVELS[level] < _ROOT.level:
+        return
+    event = request_event(record, extra)
+    for handler in _ROOT.handlers:
+        if isinstance(handler, LineHandler):
+            handler.write(level, "request", event)
 
 
 def request_event(record: Record, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a request's line. Of `extra`, what is known beside the record, only `EXTRA_FIELDS` count."""
-    event = {name: _short(getattr(record, name)) for name in _FROM_RECORD}
+    event = dict(zip(_FROM_RECORD, _of_record(record), strict=True))
+    for name in _CHOSEN:
+        if (text := event[name]) is not None and len(text) > TEXT_MAX:
+            event[name] = f"{text[:TEXT_MAX]}…"
+    for name in _NUMBERS:
+        if (number := event[name]) is not None:
+            event[name] = round(number, 6)
     tokens = record.tokens
     event["attempts"] = [
         {"model": a.model, "outcome": a.outcome, "blame": a.blame and str(a.blame), "seconds": round(a.seconds, 6)}
@@ -108,13 +125,6 @@ def request_event(record: Record, extra: Mapping[str, Any]) -> dict[str, Any]:
     for name in EXTRA_FIELDS:
         event[name] = extra.get(name)
     return event
-
-
-def _short(value: Any) -> Any:
-    kind = type(value)
-    if kind is str:
-        return value if len(value) <= TEXT_MAX else f"{value[:TEXT_MAX]}…"
-    return round(value, 6) if kind is float else value
 
 
 # --- from an event to a line ----------------------------------------------------------------------------------------
@@ -157,10 +167,12 @@ class Stamp:
         self._clock = clock
 
     def __call__(self, _logger: Any, level: str, event: Event) -> Event:
-        time = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds")
-        name = event.pop("event")
-        own = {"timestamp": f"{time[:-6]}Z", "level": level, "event": name}
+        own = self.own(level, event.pop("event"))
         return {**own, **event, **own}
+
+    def own(self, level: str, name: Any) -> dict[str, Any]:
+        time = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds")
+        return {"timestamp": f"{time[:-6]}Z", "level": level, "event": name}
 
 
 def render_json(event: Event) -> bytes:
@@ -202,12 +214,16 @@ def _traceback(error: Any) -> str | None:
     return None if found is None else "".join(traceback.format_exception(found))
 
 
-class StdlibHandler(logging.Handler):
-    """Lines of uvicorn, aiohttp and asyncio, in the same form."""
+class LineHandler(logging.Handler):
+    """Lines of uvicorn, aiohttp and asyncio, in the same form; and those of requests."""
 
     def __init__(self, sink: Sink, render: Render, stamp: Stamp) -> None:
         super().__init__()
         self._sink, self._render, self._stamp = sink, render, stamp
+
+    def write(self, level: str, name: str, fields: Mapping[str, Any]) -> None:
+        """A line of fields that are known to be none of the stamp's."""
+        self._sink.write(self._render({**self._stamp.own(level, name), **fields}))
 
     def emit(self, record: logging.LogRecord) -> None:
         event: Event = {"event": _message(record), "component": record.name}

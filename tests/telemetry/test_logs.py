@@ -82,7 +82,7 @@ def out() -> Out:
 
 def test_a_request_is_one_line_with_the_contracts_fields(out: Out) -> None:
     """Whoever searches the logs by these names must find every request exactly once."""
-    log_request(get_logger(), RECORD, {"config_version": 3})
+    log_request(RECORD, {"config_version": 3})
     (line,) = out.lines()
     assert list(line)[:3] == ["timestamp", "level", "event"]
     assert set(line) == {"timestamp", "level", "event", *FIELDS}
@@ -95,7 +95,7 @@ def test_a_request_is_one_line_with_the_contracts_fields(out: Out) -> None:
 
 def test_a_line_is_one_write(out: Out) -> None:
     """Workers share a pipe: a line in two writes ends up inside another worker's."""
-    log_request(get_logger(), replace(RECORD, reason="r" * 50_000), {})
+    log_request(replace(RECORD, reason="r" * 50_000), {})
     assert len(out.writes) == 1
     assert out.writes[0].endswith(b"\n")
 
@@ -130,7 +130,7 @@ def test_text_a_caller_chose_is_cut() -> None:
 )
 def test_the_level_says_whose_trouble_it_is(out: Out, changed: Record, level: str) -> None:
     """Alerts count errors: a caller's typo is none, a stream that broke must not hide behind its status 200."""
-    log_request(get_logger(), changed, {})
+    log_request(changed, {})
     assert out.lines()[0]["level"] == level
 
 
@@ -227,7 +227,7 @@ def test_a_broken_stream_loses_the_line_and_nothing_else() -> None:
             raise BrokenPipeError
 
     configure("info", "json", Broken())
-    log_request(get_logger(), RECORD, {})
+    log_request(RECORD, {})
     closed = io.BytesIO()
     configure("info", "json", closed)
     closed.close()
@@ -237,7 +237,7 @@ def test_a_broken_stream_loses_the_line_and_nothing_else() -> None:
 def test_the_console_shows_people_what_is_there() -> None:
     stream = Out()
     configure("info", "console", stream, ManualClock(1_700_000_000.25))
-    log_request(get_logger(), RECORD, {})
+    log_request(RECORD, {})
     text = stream.writes[0].decode()
     assert text.startswith("2023-11-14T22:13:20.250Z [info     ] request")
     assert "model=ollama/rnj-1" in text
@@ -259,7 +259,7 @@ def test_the_console_obeys_no_control_characters_of_clients() -> None:
     """A header with an escape sequence could else clear an operator's screen, or fake a line."""
     stream = Out()
     configure("info", "console", stream)
-    log_request(get_logger(), replace(RECORD, agent="a\x1b[2J\nfake"), {})
+    log_request(replace(RECORD, agent="a\x1b[2J\nfake"), {})
     assert b"\x1b" not in stream.writes[0]
     assert stream.writes[0].count(b"\n") == 1
 
