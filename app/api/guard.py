@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.api.backpressure import CLIENTS, USUAL, Backpressure
 from app.api.inbound import ABORT, LEAVING, WAITING
+from app.api.joined import Joined
 from app.api.shedding import FULL, Full, has_room
 from app.core.errors import GatewayError, HeadersTooLarge, InvalidValue, RequestTimeout
 from app.wire.objects import write_error
@@ -181,6 +182,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = Joined(self.transport, self.loop)  # type: ignore[assignment]  # as much of one as it uses
         super()._start_asgi_task(cycle, app)
 
     @property
