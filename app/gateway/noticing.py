@@ -27,6 +27,7 @@ REPEATED_CHARS: Final = 600
 REPEATED_SHRINKS: Final = 16  # zlib makes a loop of words this much smaller; tables and lists stay far below
 BLOCKS_MAX: Final = 4
 REQUIRED_MAX: Final = 100
+FENCE: Final = "```"
 
 REFUSAL: Final = re.compile(
     r"\W*(?:i['’]?m sorry|i am sorry|sorry|i apologi[sz]e|unfortunately|as an ai\b[^.,]{0,40})?[,.:;—-]*\s*(?:but\s+)?"
@@ -96,9 +97,14 @@ class Noticing:
             repeating=is_repeating(tail),
             bare=not called and not text.strip(),
             limited=request.max_tokens is not None,
-            parses=_both(self._arguments_parse(request), self._answer_parses(request, text, whole, called)),
-            compiles=compiles(tail),
+            parses=self._parses(request, text, whole, called) if called or request.format is not None else None,
+            compiles=compiles(tail) if FENCE in tail else None,
         )
+
+    def _parses(self, request: Request, text: str, whole: bool, called: bool) -> bool | None:
+        known = (self._arguments_parse(request), self._answer_parses(request, text, whole, called))
+        verdicts = [verdict for verdict in known if verdict is not None]
+        return all(verdicts) if verdicts else None
 
     def _arguments_parse(self, request: Request) -> bool | None:
         if self._calls_chars > WHOLE_CHARS:
@@ -116,11 +122,6 @@ class Noticing:
         if demanded is None or not whole or self._flagged or (called and not text):
             return None
         return has_shape(text, demanded.schema or {"type": "object"})
-
-
-def _both(one: bool | None, other: bool | None) -> bool | None:
-    known = [verdict for verdict in (one, other) if verdict is not None]
-    return all(known) if known else None
 
 
 def has_shape(text: str, schema: Mapping[str, Any]) -> bool:
@@ -156,8 +157,6 @@ def compiles(tail: str) -> bool | None:
 
 
 def _blocks(tail: str) -> Iterator[tuple[str, str]]:
-    if "```" not in tail:
-        return
     for number, match in enumerate(BLOCK.finditer(tail)):
         if number >= BLOCKS_MAX:
             return
