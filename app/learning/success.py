@@ -81,8 +81,8 @@ class _Sum:
 
 
 class Success:
-    """The service. `told` hears the mean of a model on a task type whenever it moved (for the metric); `learnt` what
-    is added here to a model's value and weight, in thousandths of answers (for cost data)."""
+    """The service. `told` hears the mean of a model on a task type within seconds of a move (for the metric); `learnt`
+    what is added here to a model's value and weight, in thousandths of answers (for cost data)."""
 
     def __init__(self, store: Store, clock: Clock, told: Told = lambda model, task, mean: None) -> None:
         self._store = store
@@ -199,7 +199,6 @@ class Success:
         if lately.weight > RECENT:
             lately.value, lately.weight = lately.value * RECENT // lately.weight, RECENT
         lately.add(value, weight)
-        self._tell(cell[0], cell[1])
         self.learnt(cell[0], value, weight)
 
     def _add(self, cell: Cell, value: int, weight: int) -> None:
@@ -239,6 +238,8 @@ class Success:
             await self._merge()
 
     async def _merge(self) -> None:
+        for model, task, _ in self._pending:  # also while the store is away
+            self._tell(model, task)
         if self._sending is None:
             self._merges += 1
             self._sending = (self._merges, self._pending)

@@ -341,11 +341,22 @@ async def test_the_metric_hears_of_every_change_here_and_elsewhere(store: Store,
     told: list[tuple[str, str, float]] = []
     learned = Success(store, ManualClock(), lambda *what: told.append(what))
     learned.learn("gpu/qwen", "code", "simple", GOOD)
-    assert told == [("gpu/qwen", "code", 1.0)]
     other.learn("gpu/rnj", "docs", "simple", BAD)
     await other.sync()
     await learned.sync()
+    assert told[0] == ("gpu/qwen", "code", 1.0)
     assert sorted(told[1:]) == [("gpu/qwen", "code", 1.0), ("gpu/rnj", "docs", 0.0)]
+
+
+async def test_the_metric_hears_of_changes_while_the_store_is_away(store: Store) -> None:
+    """A model that fails meanwhile would look as good as before."""
+    told: list[tuple[str, str, float]] = []
+    await store.aclose()
+    learned = Success(store, ManualClock(), lambda *what: told.append(what))
+    learned.learn("gpu/qwen", "code", "simple", GOOD)
+    with pytest.raises(StoreUnavailable):
+        await learned.sync()
+    assert told == [("gpu/qwen", "code", 1.0)]
 
 
 async def test_what_is_learnt_here_is_told_as_what_it_adds(learned: Success, other: Success) -> None:
