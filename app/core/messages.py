@@ -7,11 +7,12 @@ a wire cannot take, its codec refuses or maps.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from app.core.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value(frozen=True, slots=True)
 class TextPart:
     """`cache` marks the end of a prefix worth caching upstream: `5m` or `1h`."""
 
@@ -19,7 +20,7 @@ class TextPart:
     cache: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class MediaPart:
     """An image, a sound or a file: inline as base64 text in `data`, or by `url`, or by `file_id`."""
 
@@ -33,7 +34,7 @@ class MediaPart:
     cache: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ToolUsePart:
     """An assistant's call of a tool; `arguments` is JSON text as it was sent (`custom`: free text)."""
 
@@ -43,7 +44,7 @@ class ToolUsePart:
     custom: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ToolResultPart:
     """What a tool gave back."""
 
@@ -53,7 +54,7 @@ class ToolResultPart:
     cache: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ThinkingPart:
     """An assistant's earlier thinking: signed text, or an opaque block."""
 
@@ -62,7 +63,7 @@ class ThinkingPart:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RefusalPart:
     text: str
 
@@ -70,7 +71,7 @@ class RefusalPart:
 Part = TextPart | MediaPart | ToolUsePart | ToolResultPart | ThinkingPart | RefusalPart
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Message:
     """One turn. A `tool` message holds one ToolResultPart per result."""
 
@@ -86,7 +87,7 @@ class Message:
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Tool:
     """A tool on offer. `schema` is JSON Schema of the arguments, None for a function without any;
     `custom`: a tool that takes free text, whose definition stays in the caller's body."""
@@ -99,7 +100,7 @@ class Tool:
     cache: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ToolChoice:
     """`auto`, `none`, `required` (some tool), or `named` (the one in `names`). With `auto` and `required`, `names`
     restricts the tools that may be used (OpenAI's allowed_tools); empty means all."""
@@ -112,7 +113,7 @@ class ToolChoice:
         return self.mode in ("required", "named")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Format:
     """The demanded shape of the answer: `json_object`, or `json_schema` with its schema."""
 

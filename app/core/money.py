@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+
+from app.core.value import value
 
 PICO_PER_NANO = 1_000
 NANO_PER_USD = 1_000_000_000
 PICO_PER_TOKEN_AT_ONE_USD_PER_MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Price:
     """Pico-dollars per token of each kind.
 
@@ -29,7 +30,7 @@ class Price:
 FREE = Price(0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Tokens:
     """Tokens of one answer as OpenAI counts: `prompt` includes cache reads and writes, `completion` reasoning."""
 

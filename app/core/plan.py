@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from app.core.card import Card
+from app.core.value import value
 from app.core.verdict import Verdict
 
 # Tuples, because a plan makes one of each per model, and frozen dataclasses cost three times as much to make.
@@ -31,7 +32,7 @@ class Candidate(NamedTuple):
     estimate: Estimate = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Excluded:
     """A model that was considered and left out, and why, in words for people."""
 
@@ -39,7 +40,7 @@ class Excluded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Plan:
     """`probability` is that with which the first candidate was chosen (below 1 where chance had a say); `arm` names the
     rollout arm the request is in; `trigger` what allowed a paid model in an emergency; `tokens` about how many were

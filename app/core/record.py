@@ -14,6 +14,7 @@ from app.core.outcome import Ask, Noticed
 from app.core.plan import Plan
 from app.core.spending import RateState
 from app.core.steps import Steps
+from app.core.value import value
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class Served:
     continued_from: str | None = None  # the full id of the model that began the answer and broke off
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Attempt:
     """One try at one candidate. `outcome` is `ok`, a kind of upstream fault, or `left`; seconds; `cost_nano` is
     what was charged for it, None where that is unknown. `machine_seconds` are its share of the upstream's time, which
@@ -54,7 +55,7 @@ class Attempt:
     leased: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Record:
     """One finished request. `status` is what the client was sent: 200 for a stream that broke after it began, with
     `error_code` saying how. `consent` is the key's `store_content` (`off`, `session` or `training`), `retention_days`

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from app.core.card import Ability
 from app.core.messages import Format, Message, Tool, ToolChoice
 from app.core.steps import Steps
+from app.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Terms:
     """How the caller wants to be served: from the `x-tierway-*` headers, the key's policy and the request's parent.
 
@@ -61,7 +62,7 @@ class Terms:
         return {"traceparent": parent, "tracestate": self.trace_state}
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Request:
     """One chat request.
 
@@ -97,7 +98,7 @@ class Request:
         return self.terms.request_id
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class EmbeddingRequest:
     """Texts (or token lists) to embed. `base64`: how the client wants the vectors written."""
 
@@ -117,7 +118,7 @@ class EmbeddingRequest:
 AnyRequest = Request | EmbeddingRequest
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Embeddings:
     """One vector per input, in their order. `prompt_tokens` None: the upstream did not say."""
 

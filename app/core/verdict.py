@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from app.core.value import value
 
 TIERS: Final = (("simple", 0.25), ("moderate", 0.5), ("complex", 0.75), ("very_complex", 1.0))
 """Names and upper bounds of the tiers; a score on a bound belongs to the tier above."""
@@ -21,7 +22,7 @@ TASKS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Verdict:
     """`score` is the calibrated complexity, 0 to 1: the probability that a small model is not enough, on the scale of
     the ranges that models are given (`routing/scale.py`). `gain` is the probability that a strong model does better

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from app.core.value import value
 from app.core.verdict import TIERS, Verdict
 
 PRIOR_WEIGHT: Final = 20.0
@@ -22,7 +23,7 @@ MOST: Final = 1.5
 """The largest correction, in log-odds: observation moves a score by a tier or so, and never turns it upside down."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Counts:
     """Answers observed for one task type and tier. May be weighted or fading, hence no integers."""
 

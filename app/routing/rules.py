@@ -7,7 +7,7 @@ Cards (`opened`). What depends on the size of a request, its history or its limi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from app.core.caller import Caller
@@ -22,6 +22,7 @@ from app.core.errors import (
 from app.core.messages import ThinkingPart
 from app.core.plan import Excluded
 from app.core.request import AnyRequest, Request
+from app.core.value import value
 from app.routing.emergency import GONE, UNABLE
 from app.routing.estimates import Size
 from app.routing.field import Field, Left, Rule, Why
@@ -35,7 +36,7 @@ SOON: Final = 5.0
 LATER: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Rules:
     """What the operator decided: the strategy of `auto`; the one model it is when routing is off (`routed`); whether
     local and paid upstreams may be used unasked, the latter only in an `emergency`; whether another model may stand in

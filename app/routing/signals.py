@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from app.core.card import Card
+from app.core.value import value
 
 
 def well(card: Card) -> str | None:
@@ -24,7 +24,7 @@ def unknown(card: Card) -> float | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Observed:
     """What this installation saw of a model on a task type and tier: mean quality, and of how many scored answers."""
 
@@ -36,7 +36,7 @@ def unseen(card: Card, task_type: str, tier: str) -> Observed | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Signals:
     """`demoted` says in words why a model should wait behind the others; `load` is the share of an upstream's ceiling
     in use (above 1: a queue); `first_token` its usual seconds to the first token. `previous` is the full id of the

@@ -10,16 +10,17 @@ protocols.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from app.core.card import Card
 from app.core.errors import GatewayError
 from app.core.events import Answer, Event
 from app.core.request import Request, Terms
+from app.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Outgoing:
     """A request as one upstream wants it.
 
@@ -33,7 +34,7 @@ class Outgoing:
     memo: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Limits:
     """Bounds on what a client may send."""
 

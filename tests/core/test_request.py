@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import pytest
-
 from app.core.card import Ability
 from app.core.clock import ManualClock
-from app.core.request import Embeddings, Request, Terms
+from app.core.request import Request, Terms
 from app.core.steps import Steps
 from tests.core.nouns import chat, embedding, terms
 
@@ -25,15 +21,6 @@ def test_the_least_a_request_needs_is_a_model_of_its_kind() -> None:
     plain = Request("auto", (), Terms("a", "a"), "chat", {})
     assert plain.needs == {Ability.CHAT}
     assert embedding().needs == {Ability.EMBEDDINGS}
-
-
-def test_a_request_cannot_be_changed() -> None:
-    """What the caller sent is never edited silently."""
-    for value, field in ((chat(), "model"), (embedding(), "inputs"), (Terms("a", "a"), "deadline")):
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(value, field, "another")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Embeddings((), "m", None).model = "another"  # type: ignore[misc]
 
 
 def test_defaults_are_what_openai_means_by_nothing_said() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,9 +39,3 @@ def test_a_score_beyond_the_scale_is_of_the_last_tier() -> None:
 
 def test_tasks_are_those_that_the_configuration_may_name() -> None:
     assert len(set(TASKS)) == 9 and TASKS[-1] == "general"
-
-
-def test_a_verdict_cannot_be_changed() -> None:
-    """The decision remembers what was judged, and not what came of it."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Verdict(0.2, 0.9, "code", "v1").score = 0.9  # type: ignore[misc]
