@@ -28,6 +28,7 @@ EDGE_CHARS: Final = 512  # of each end of a message; its length counts too
 DIGEST_BYTES: Final = 12
 NUMBER: Final = re.compile(r"\d+")
 SCALE: Final = 127
+SAID: Final = (TextPart, RefusalPart)
 OBJECTS: Final = re.compile(
     r"\W*(?:no[,.!]|nope\b|wrong\b|try again\b|i (?:said|asked|meant)\b|"
     r"(?:that|this|it)(?:['’]s| is| was)? (?:still )?"
@@ -57,21 +58,33 @@ class _Entry(BaseModel):
 def ask_of(request: Request, key_id: str | None, text: str | None = None, vector: bytes = b"") -> Ask | None:
     """The last ask of a conversation; None without any. `text` is the ask as it is classified, without what harnesses
     add; `vector` its embedding, `packed`."""
-    asked = [index for index, message in enumerate(request.messages) if message.role == "user" and message.text]
+    asked = _last_asked(request.messages)
     if not asked:
         return None
-    last, before = asked[-1], asked[-2] if len(asked) > 1 else None
-    places = _places(request.messages, f"{key_id or ''}\0{request.terms.agent or ''}", {last, before})
+    last, before = asked[0], asked[1] if len(asked) > 1 else None
     words = request.messages[last].text if text is None else text
+    numbers = NUMBER.findall(words[: 8 * EDGE_CHARS])
+    places = _places(request.messages, f"{key_id or ''}\0{request.terms.agent or ''}", {last, before})
     return Ask(
         place=places[last],
         before=None if before is None else places[before],
         same=_digest(words.strip()),
-        numbers=_digest(" ".join(NUMBER.findall(words[: 8 * EDGE_CHARS]))),
+        numbers=_digest(" ".join(numbers)) if numbers else NO_NUMBERS,
         vector=vector,
         objects=before is not None and OBJECTS.match(words) is not None,
         carried=last != len(request.messages) - 1,
     )
+
+
+def _last_asked(messages: Sequence[Message]) -> list[int]:
+    """Where the last two asks are, the last of them first."""
+    asked: list[int] = []
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].role == "user" and messages[index].text:
+            asked.append(index)
+            if len(asked) == 2:
+                break
+    return asked
 
 
 def judged(ask: Ask, at_place: Earlier | None, at_before: Earlier | None) -> list[tuple[str, str]]:
@@ -155,7 +168,7 @@ def _gist(message: Message) -> str:
     """A message as far as it tells one conversation from another; cheap for a long one."""
     texts = [message.role]
     for part in message.parts:
-        if isinstance(part, TextPart | RefusalPart):
+        if isinstance(part, SAID):
             texts.append(f"{len(part.text)} {part.text[:EDGE_CHARS]} {part.text[-EDGE_CHARS:]}")
         elif isinstance(part, ToolUsePart):
             texts.append(f"{part.name} {len(part.arguments)} {part.arguments[:EDGE_CHARS]}")
@@ -164,3 +177,6 @@ def _gist(message: Message) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).hexdigest()
+
+
+NO_NUMBERS: Final = _digest("")
