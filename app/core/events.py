@@ -115,7 +115,9 @@ class Fault:
     error: GatewayError
 
 
-Event = Start | Text | Reasoning | ToolCall | Finish | Usage | Fault
+Piece = Text | Reasoning | ToolCall | Finish
+"""What is of one choice."""
+Event = Start | Piece | Usage | Fault
 CONTENT = (Text, Reasoning, ToolCall)
 
 
@@ -215,7 +217,7 @@ class _Pieces:
         self._thought: list[str] = []
         self._calls: dict[int, tuple[Call, list[str]]] = {}
 
-    def add(self, event: Text | Reasoning | ToolCall | Finish) -> None:
+    def add(self, event: Piece) -> None:
         match event:
             case Text():
                 self._add_text(event)
@@ -259,7 +261,8 @@ class _Pieces:
         known[1].append(event.arguments)
 
     def choice(self) -> Choice:
-        self._close_thought(None)
+        if self._thought:
+            self._close_thought(None)
         choice = self._choice
         choice.text = "".join(self._text) if self._text else None
         choice.refusal = "".join(self._refusal) if self._refusal else None
@@ -272,6 +275,14 @@ class _Pieces:
             call.arguments = "".join(pieces)
             choice.calls.append(call)
         return choice
+
+
+def choice_of(index: int, events: Iterable[Piece]) -> Choice:
+    """The one choice that these events of it add up to."""
+    pieces = _Pieces(index)
+    for event in events:
+        pieces.add(event)
+    return pieces.choice()
 
 
 def fold(events: Iterable[Event]) -> Answer:

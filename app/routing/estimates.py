@@ -65,8 +65,7 @@ def estimated(
     ]
     successes = None if verdict is None else _successes(profiles, cards, signals, verdict)
     field = Field(profiles, costs, list(map(signals.first_token, cards)), successes, smallest)
-    previous = field.index(signals.previous)
-    if previous is not None:
+    if signals.previous is not None and (previous := field.index(signals.previous)) is not None:
         costs[previous] = _cost(profiles[previous], size, signals.history_tokens)
     return field
 

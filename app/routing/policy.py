@@ -85,6 +85,7 @@ class _Case(NamedTuple):
 def _routed(strategy: str, case: _Case) -> Plan:
     """Rules, strategy, moment."""
     request, registry, rules, signals = case.bounds.request, case.registry, case.rules, case.signals
+    before = signals.previous
     open_ = opened(case.bounds, registry)
     field = estimated(open_.fit, case.size, signals, case.verdict, open_.smallest)
     narrowed(field, request, case.size, signals, registry)
@@ -97,9 +98,9 @@ def _routed(strategy: str, case: _Case) -> Plan:
         rules,
         signals,
         case.verdict,
-        field.index(signals.previous),
+        None if before is None else field.index(before),
         _preferred(registry, rules, case.verdict) if rules.prefer else (),
-        side_of(case.verdict, rules, registry.profile(signals.previous), trigger),
+        side_of(case.verdict, rules, None if before is None else registry.profile(before), trigger),
         _chains(registry, rules, request) if rules.chains else (),
     )
     left_out = open_.excluded + excluded(field.left) if field.left else open_.excluded

@@ -203,7 +203,7 @@ def narrowed(field: Field, request: AnyRequest, size: Size, signals: Signals, re
     never leave nobody: the guess may be wrong, and thinking that its own model can no longer read is lost anyway."""
     if request.terms.max_cost_nano is not None:
         field.leave_out(costs_too_much(request.terms.max_cost_nano))
-    signer = registry.profile(signals.previous)
+    signer = None if signals.previous is None else registry.profile(signals.previous)
     if signer is not None and signed(request):
         field.leave_out(not_its_signer(signer.card), but_never_all=True)
     if size.least > field.smallest:

@@ -86,7 +86,11 @@ def hold_nano(bound: Bound, price: Price) -> int:
 
 def _reached(bound: Bound, price: Price) -> list[Price]:
     """The prices that apply to prompts of up to that many tokens."""
-    return [price, *(dearer for above, dearer in price.above if bound.prompt_tokens > above)]
+    return (
+        [price]
+        if not price.above
+        else [price, *(dearer for above, dearer in price.above if bound.prompt_tokens > above)]
+    )
 
 
 def _dearest_input(bound: Bound, price: Price) -> int:

@@ -76,7 +76,8 @@ def refuse_unbilled(request: Request, card: Card) -> None:
     if request.hints.get("prediction") is not None:
         raise _unbounded("a prediction, whose rejected tokens are billed beyond max_tokens,", "prediction")
     if request.dialect == "chat":
-        _refuse_extras(request, card, "chat")
+        if request.extra:
+            _refuse_extras(request, card, "chat")
         for index, message in enumerate(request.body.get("messages", ())):
             if "audio" in message and message["audio"] is not None:
                 raise _unbounded("an earlier answer in sound", f"messages[{index}].audio")

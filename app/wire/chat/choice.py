@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from app.core.errors import BadReply, ServerFault
-from app.core.events import Event, Finish, Reasoning, Text
+from app.core.events import Finish, Piece, Reasoning, Text
 from app.core.request import Request
 from app.wire.chat.calls import Calls
 
@@ -52,7 +52,7 @@ class ChoiceReader:
         choice = request.tool_choice
         self._named = choice is not None and choice.mode == "named"
 
-    def read(self, choice: Mapping[str, Any], fields: Any) -> list[Event]:
+    def read(self, choice: Mapping[str, Any], fields: Any) -> list[Piece]:
         """The events of one chunk's choice; `fields` is its delta or message."""
         if fields is None:
             fields = {}
@@ -71,12 +71,12 @@ class ChoiceReader:
             events += self._finish(reason, choice)
         return events
 
-    def _thinking(self, fields: Mapping[str, Any]) -> list[Event]:
+    def _thinking(self, fields: Mapping[str, Any]) -> list[Piece]:
         blocks = [_block(block) for block in _list(fields.get("thinking_blocks"), "thinking_blocks")]
         if self._whole and blocks:
             return [Reasoning(text, self.index, signature, redacted) for text, signature, redacted in blocks]
         text = _text(fields, "reasoning_content") or _text(fields, "reasoning")
-        events: list[Event] = [Reasoning(text, self.index)] if text else []
+        events: list[Piece] = [Reasoning(text, self.index)] if text else []
         events += [Reasoning("", self.index, redacted=redacted) for _, _, redacted in blocks if redacted is not None]
         # In a stream the blocks repeat text that came before; with several, none can say where it belongs.
         signatures = [signature for _, signature, redacted in blocks if redacted is None and signature]
@@ -84,17 +84,17 @@ class ChoiceReader:
             events.insert(1 if text else 0, Reasoning("", self.index, signatures[0]))
         return events
 
-    def _texts(self, fields: Mapping[str, Any], logprobs: dict[str, Any] | None) -> list[Event]:
+    def _texts(self, fields: Mapping[str, Any], logprobs: dict[str, Any] | None) -> list[Piece]:
         text, refusal = _text(fields, "content"), _text(fields, "refusal")
         extra = {name: value for name, value in fields.items() if name not in _MODELLED and value not in _EMPTY}
-        events: list[Event] = []
+        events: list[Piece] = []
         if text or extra or (logprobs and not refusal):
             events.append(Text(text, self.index, logprobs=None if refusal else logprobs, extra=extra or None))
         if refusal:
             events.append(Text(refusal, self.index, refusal=True, logprobs=logprobs))
         return events
 
-    def _finish(self, reason: Any, choice: Mapping[str, Any]) -> list[Event]:
+    def _finish(self, reason: Any, choice: Mapping[str, Any]) -> list[Piece]:
         if type(reason) is not str:
             raise BadReply("the finish reason is not text")
         if reason in _BROKEN:

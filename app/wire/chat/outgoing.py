@@ -104,7 +104,7 @@ def _messages(messages: list[Json], quirks: Mapping[str, Any], ignored: _Ignored
     for message in messages:
         if system and message.get("role") == "developer":
             message = {**message, "role": "system"}
-        if not keep or field:
+        if (not keep or field) and message.get("role") == "assistant":
             message = _thinking(message, field, ignored, keep)
         if not keep:
             message = _without_markers(message, ignored)
@@ -114,7 +114,7 @@ def _messages(messages: list[Json], quirks: Mapping[str, Any], ignored: _Ignored
 
 def _thinking(message: Json, field: str | None, ignored: _Ignored, keep: bool) -> Json:
     """Earlier thinking under the name the server reads, or not at all."""
-    if message.get("role") != "assistant" or not any(name in message for name in _THINKING):
+    if not any(name in message for name in _THINKING):
         return message
     dropped = () if keep else ("thinking_blocks",)
     result = {name: value for name, value in message.items() if name not in (*_THINKING[:2], *dropped)}

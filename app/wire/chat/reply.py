@@ -9,7 +9,7 @@ import orjson
 
 from app.core.card import Card
 from app.core.errors import BadReply, GatewayError, Incomplete
-from app.core.events import Choice, Event, Start, fold
+from app.core.events import Choice, Event, Start, choice_of
 from app.core.request import Request
 from app.wire.chat.choice import ChoiceReader
 from app.wire.chat.objects import finish_fields, write_call
@@ -30,15 +30,18 @@ def read_reply(body: bytes, request: Request, card: Card, outgoing: Outgoing) ->
     choices = _choices(reply, request)
     start = start_of(reply, request, card)
     events: list[Event] = [start]
+    whole: list[Json] = []
     for index, choice in choices.items():
         read = ChoiceReader(index, request, whole=True)
         message = choice.get("message")
         if type(message) is not dict:
             raise BadReply("a choice of the reply has no message object")
-        events += read.read(choice, message)
+        said = read.read(choice, message)
         if not read.finished:
             raise Incomplete("the upstream's answer ended without a finish reason")
-    start.body = _normalised(reply, start, choices, {choice.index: choice for choice in fold(events).choices})
+        whole.append(_choice(choice, choice_of(index, said)))
+        events += said
+    start.body = _normalised(reply, start, whole)
     usage = read_usage(reply.get("usage"))
     if usage is not None:
         events.append(usage)
@@ -62,18 +65,18 @@ def _choices(reply: Json, request: Request) -> dict[int, Json]:
     return dict(sorted(found.items())) if len(found) > 1 else found
 
 
-def _normalised(reply: Json, start: Start, choices: Mapping[int, Json], read: Mapping[int, Choice]) -> Json:
+def _normalised(reply: Json, start: Start, choices: list[Json]) -> Json:
     return {
         **reply,
         "id": start.id,
         "object": "chat.completion",
         "created": start.created,
         "model": start.model,
-        "choices": [_choice(index, choice, read[index]) for index, choice in choices.items()],
+        "choices": choices,
     }
 
 
-def _choice(index: int, choice: Json, read: Choice) -> Json:
+def _choice(choice: Json, read: Choice) -> Json:
     message = {name: value for name, value in choice["message"].items() if name not in ("reasoning", "function_call")}
     message |= {"role": "assistant", "content": _said(read), "refusal": read.refusal}
     if read.thoughts:
@@ -82,7 +85,7 @@ def _choice(index: int, choice: Json, read: Choice) -> Json:
         message["tool_calls"] = [write_call(call) for call in read.calls]
     return {
         **choice,
-        "index": index,
+        "index": read.index,
         "message": message,
         "logprobs": choice.get("logprobs"),
         **finish_fields(read.finish, read.detail),
