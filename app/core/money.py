@@ -66,6 +66,10 @@ def cost_nano(tokens: Tokens, price: Price) -> int:
     for above, dearer in price.above:
         if tokens.prompt > above:
             price = dearer
+    if not (tokens.cache_read or tokens.cache_write or tokens.cache_write_1h):
+        return -(-(tokens.prompt * price.input + tokens.completion * price.output) // PICO_PER_NANO)
+    if not (tokens.cache_read or tokens.cache_write or tokens.cache_write_1h):
+        return -(-(tokens.prompt * price.input + tokens.completion * price.output) // PICO_PER_NANO)
     fresh = max(0, tokens.prompt - tokens.cache_read - tokens.cache_write)
     pico = (
         fresh * price.input

@@ -7,10 +7,11 @@ Both hold no text.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from app.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Outcome:
     """`value` 0 (useless) to 1; `weight` says how much the source knows; `at` in seconds since 1970, UTC."""
 
@@ -20,7 +21,7 @@ class Outcome:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Noticed:
     """What was seen of an answer while it passed. `parses`: what had to be JSON is, and has what its schema requires;
     `compiles`: code in it can be parsed; None where there was nothing of the kind. `limited`: the caller had set a
@@ -34,7 +35,7 @@ class Noticed:
     compiles: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Ask:
     """What a person asked, and where. `place` is a digest of whose conversation it is and of all that was said before;
     `before` is the place of the ask before it, None for the first. `same` is a digest of the ask, `numbers` of the
@@ -52,14 +53,14 @@ class Ask:
 
 def quality(outcomes: Iterable[Outcome]) -> float | None:
     """The weighted mean; None when nothing spoke."""
-    value, weight = weighed(outcomes)
-    return None if weight <= 0 else value / weight
+    total, weight = weighed(outcomes)
+    return None if weight <= 0 else total / weight
 
 
 def weighed(outcomes: Iterable[Outcome]) -> tuple[float, float]:
     """The sum of what was said, each by its weight, and that of the weights."""
-    value = weight = 0.0
+    total = weight = 0.0
     for outcome in outcomes:
-        value += outcome.value * outcome.weight
+        total += outcome.value * outcome.weight
         weight += outcome.weight
-    return value, weight
+    return total, weight

@@ -11,8 +11,8 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from app.core.caller import Caller
@@ -21,6 +21,7 @@ from app.core.errors import GatewayError, NotFound
 from app.core.outcome import Ask, Outcome
 from app.core.record import Record
 from app.core.tasks import TaskOwner
+from app.core.value import value
 from app.learning import asks, decision, outcome
 from app.learning.decision import Decision, Remembered
 from app.learning.success import Success
@@ -41,6 +42,8 @@ TRAINING_ROWS: Final = 1_000  # of a day; with 90 days and 4 KiB a row, 360 MB a
 REPEATS_MAX: Final = 3  # the same ask at the same place more often than this comes from a program, not from a person
 PLACES_MAX: Final = 4_096
 CHAT: Final = "chat"
+KEPT_SECONDS: Final = layout.lifetime("decision")
+LOG_SECONDS: Final = layout.lifetime("training")
 Rescored = Callable[[str | None, float, float], None]
 T = TypeVar("T")
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
@@ -51,7 +54,7 @@ PUT: Final = load("decision_put")
 OUTCOME: Final = load("decision_outcome")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class _Noted:
     """What is still to be written of one request."""
 
@@ -146,19 +149,19 @@ class Decisions:
         keys = [layout.ROOM]
         args: list[Value] = [
             ROOM_BYTES,
-            layout.lifetime("decision"),
+            KEPT_SECONDS,
             LEAST_SECONDS,
             TRAINING_ROWS,
-            layout.lifetime("training"),
+            LOG_SECONDS,
         ]
         for noted in batch:
             made = noted.decision
             try:
-                day, row = _day(made.at), _row(noted)
+                log_key, row = _log_key(int(made.at // layout.DAY)), _row(noted)
             except (TypeError, ValueError, OverflowError) as error:
                 log.error("a decision cannot be kept", exc_info=error)
                 continue
-            keys += layout.key("decision", made.request_id), layout.key("training", day)
+            keys += layout.key("decision", made.request_id), log_key
             args += row
         lives: list[int] = await self._store.run(PUT, keys, args)
         return lives
@@ -272,15 +275,14 @@ def _row(noted: _Noted) -> list[Value]:
     """A decision as the script takes it, with its outcomes."""
     made, days = noted.decision, noted.retention_days
     data = decision.write(made)
-    seconds = layout.lifetime("decision")
     row: list[Value] = [
         made.key_id or "",
         data,
         len(data) + FIELDS_BYTES,
-        seconds if days is None else min(seconds, days * layout.DAY),
+        KEPT_SECONDS if days is None else min(KEPT_SECONDS, days * layout.DAY),
         made.request_id,
-        int(days is None or days * layout.DAY >= layout.lifetime("training")),
-        random.randrange(1_000_000),
+        int(days is None or days * layout.DAY >= LOG_SECONDS),
+        int(1_000_000 * random.random()),
         len(noted.outcomes),
     ]
     for each in noted.outcomes:
@@ -296,8 +298,10 @@ def _flat(texts: Sequence[tuple[str, str]]) -> tuple[Value, ...]:
     return tuple(part for pair in texts for part in pair)
 
 
-def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
+@lru_cache(8)
+def _log_key(day: int) -> str:
+    """The training log of a day, counted from 1970."""
+    return layout.key("training", datetime.fromtimestamp(day * layout.DAY, UTC).date().isoformat())
 
 
 def _remembered(fields: list[bytes]) -> Remembered | None:

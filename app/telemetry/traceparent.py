@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from app.core.entropy import random_bytes
 from app.core.secret import holds_key
+from app.core.value import value
 
 _HEADER: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _SAMPLED: Final = 0x01
@@ -19,7 +20,7 @@ _STATE_MEMBERS: Final = 32
 RandomBytes = Callable[[int], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Trace:
     """A place in a trace: ids are lower-case hex."""
 
@@ -58,7 +59,7 @@ def read_tracestate(header: str | None, traceparent: str | None) -> str | None:
 
 def trace_of(header: str | None, random: RandomBytes = random_bytes) -> Trace:
     """Our own step in the trace that `header` names, or in a new one."""
-    incoming = read_traceparent(header)
+    incoming = read_traceparent(header) if header else None
     return incoming.child(random) if incoming else Trace(_id(16, random), _id(8, random))
 
 
