@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import Any
+from dataclasses import field, fields
+from operator import attrgetter
+from typing import Any, Final
 
 from app.core.card import Ability
 from app.core.messages import Format, Message, Tool, ToolChoice
@@ -96,6 +97,17 @@ class Request:
     @property
     def id(self) -> str:
         return self.terms.request_id
+
+    def held_to(self, max_tokens: int) -> Request:
+        """The same with this limit. As `dataclasses.replace` would, which looks up every field anew each time."""
+        values = list(_VALUES(self))
+        values[_MAX_TOKENS] = max_tokens
+        return Request(*values)
+
+
+_NAMES: Final = tuple(each.name for each in fields(Request))
+_VALUES: Final = attrgetter(*_NAMES)
+_MAX_TOKENS: Final = _NAMES.index("max_tokens")
 
 
 @value(frozen=True, slots=True)

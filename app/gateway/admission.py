@@ -168,22 +168,19 @@ class Admission:
 
     async def _leave(self, account: Account, tokens_used: int, left: asyncio.Future[None]) -> None:
         try:
-            await self._pay(account, tokens_used)
+            if account.owed:
+                await self.settle(account)
+            if (hold := account.hold) is not None and hold.lent:  # a fault of ours lost the end of the attempt
+                await self.ledger.settle(hold.lease, hold.lease.held_nano, SETTLED)
+            unused = limits.unused(account.rates, tokens_used) if account.rates else []
+            if unused or account.seats is not None:
+                await self.ledger.hand_back(unused, account.seats)
         finally:
             self._leaving.discard(left)
             if not left.done():
                 left.set_result(None)
         if account.denied is not None:
             self.denied(*account.denied)
-
-    async def _pay(self, account: Account, tokens_used: int) -> None:
-        if account.owed:
-            await self.settle(account)
-        if (hold := account.hold) is not None and hold.lent:  # a fault of ours lost the end of the attempt
-            await self.ledger.settle(hold.lease, hold.lease.held_nano, SETTLED)
-        unused = limits.unused(account.rates, tokens_used) if account.rates else []
-        if unused or account.seats is not None:
-            await self.ledger.hand_back(unused, account.seats)
 
     # --- what an attempt holds --------------------------------------------------------------------------------------
 
@@ -263,7 +260,7 @@ class Admission:
         room = hold.bound.completion_tokens
         account.room = (room, room * PIECE_BYTES)
         most = hold.bound.max_tokens
-        return request if request.max_tokens == most else replace(request, max_tokens=most)
+        return request if request.max_tokens == most else request.held_to(most)
 
 
 def _limits(account: Account, caller: Caller, request: AnyRequest) -> tuple[tuple[Rate, ...], Seats | None]:

@@ -102,11 +102,20 @@ class Store:
     ) -> Any:
         """The script's reply. All keys it touches are named; `again`: running it twice does no harm."""
         command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        return await self._send(script.name, pack(command), again, (script, command))
+        # The loop's own clock may count in milliseconds.
+        reply, began = self._send(pack(command), again, (script, command)), time.perf_counter()
+        try:
+            return await reply
+        finally:
+            self._observer(script.name, time.perf_counter() - began)
 
     async def call(self, *command: Value, again: bool = False) -> Any:
         """The reply of one command; bulk strings are bytes."""
-        return await self._send(str(command[0]), pack(command), again, None)
+        reply, began = self._send(pack(command), again, None), time.perf_counter()
+        try:
+            return await reply
+        finally:
+            self._observer(str(command[0]), time.perf_counter() - began)
 
     async def ping(self) -> None:
         await self.call("PING", again=True)
@@ -181,21 +190,17 @@ class Store:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    async def _send(self, name: str, packed: bytes, again: bool, script: Asked | None) -> Any:
+    def _send(self, packed: bytes, again: bool, script: Asked | None) -> asyncio.Future[Any]:
         if self._down:
             raise StoreUnavailable("The store is away.", retry_after=1)
         if len(self._outbox) + len(self._sent) >= self._max_pending:
             raise StoreUnavailable("The store has too much to do.", retry_after=1)
         loop = asyncio.get_running_loop()
-        began = time.perf_counter()  # the loop's own clock may count in milliseconds
         call = _Call(packed, loop.create_future(), loop.time() + self._timeout, again, script)
         self._post(call)
         if self._timer is None:
             self._wake_at(call.due)
-        try:
-            return await call.future
-        finally:
-            self._observer(name, time.perf_counter() - began)
+        return call.future
 
     def _post(self, call: _Call) -> None:
         self._outbox.append(call)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.core.card import Ability
 from app.core.clock import ManualClock
 from app.core.request import Request, Terms
@@ -28,6 +30,14 @@ def test_defaults_are_what_openai_means_by_nothing_said() -> None:
     assert (plain.n, plain.stream, plain.max_tokens, plain.logprobs) == (1, False, None, None)
     assert plain.hints == {}
     assert plain.hints is not chat().hints
+
+
+def test_a_request_held_to_a_limit_is_otherwise_the_same() -> None:
+    """Else a budget would change what is asked, not only how long the answer may be."""
+    asked = chat(model="m", stream=True, n=2, effort="low", input_bytes=7, extra={"a": 1}, stop=("b",))
+    held = asked.held_to(5)
+    assert held.max_tokens == 5
+    assert held == replace(asked, max_tokens=5) != asked
 
 
 def test_an_upstream_is_told_its_place_in_the_trace() -> None:
