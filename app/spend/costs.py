@@ -13,7 +13,7 @@ import itertools
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -100,7 +100,7 @@ class Costs:
         expiry of the lease booked."""
         self._turn()
         prefixes = self._prefixes(attempt.model, key_id, tenant, agent)
-        booked = {cells.COST: 0, **dict(money_of(attempt, stands_in=stands_in))}
+        booked = {cells.COST: 0, **money_of(attempt, stands_in=stands_in)}
         made = []
         for measure, amount in booked.items():
             made.append(CostCell(self._key, prefixes.day + measure, amount, DAYS_SECONDS))
@@ -123,7 +123,7 @@ class Costs:
             prefixes = mine if attempt.model == model else self._prefixes(attempt.model, key, tenant, agent)
             if not attempt.leased:
                 stands_in = record.fallback_from is not None and attempt.model == model
-                for measure, amount in money_of(attempt, stands_in=stands_in):
+                for measure, amount in money_of(attempt, stands_in=stands_in).items():
                     self._add(prefixes, measure, amount)
             imputed += self._imputed(attempt, prefixes)
         self._compare(record, attempts, imputed, mine)
@@ -301,22 +301,24 @@ def counted(record: Record) -> list[str]:
     return counts
 
 
-def money_of(attempt: Attempt, *, stands_in: bool) -> Iterator[tuple[str, int]]:
+def money_of(attempt: Attempt, *, stands_in: bool) -> dict[str, int]:
     """Cost and tokens of an attempt, whichever way they are booked."""
     tokens, cost = attempt.tokens, attempt.cost_nano
+    money = {}
     if tokens is not None:
         if tokens.prompt:
-            yield cells.IN, tokens.prompt
+            money[cells.IN] = tokens.prompt
         if tokens.completion:
-            yield cells.OUT, tokens.completion
+            money[cells.OUT] = tokens.completion
         if cost is None:
-            yield cells.UNPRICED, 1
+            money[cells.UNPRICED] = 1
     if cost:
-        yield cells.COST, cost
+        money[cells.COST] = cost
         if attempt.outcome not in NOT_LOST:
-            yield cells.LOST, cost
+            money[cells.LOST] = cost
         elif stands_in:
-            yield cells.FALLBACK_COST, cost
+            money[cells.FALLBACK_COST] = cost
+    return money
 
 
 def _sums() -> defaultdict[str, int]:
