@@ -151,6 +151,8 @@ def _logistic(odds: float) -> float:
 
 def _lift(facts: Facts) -> float:
     """What the facts add to the log-odds of the score: so much for each, up to so many. Set by hand."""
+    if not (facts.recent_errors or facts.recent_repeats or facts.images or facts.schema):
+        return 0.0
     return (
         0.3 * min(facts.recent_errors, 4) + 0.4 * min(facts.recent_repeats, 3) + 0.1 * min(facts.images, 2)
     ) + 0.15 * facts.schema

@@ -126,7 +126,9 @@ def arm_of(rollout: Running, unit: str) -> str:
 
 def treated_in(arm: str | None) -> str | None:
     """The rollout whose treatment an answer in this arm was; None for any other."""
-    name, _, role = (arm or "").rpartition(":")
+    if arm is None:
+        return None
+    name, _, role = arm.rpartition(":")
     return name if role == TREATMENT else None
 
 

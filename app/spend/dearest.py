@@ -29,8 +29,11 @@ class Dearest:
     def cost_nano(self, needs: Needs, tokens: Tokens) -> int | None:
         """For these tokens, cached as they were cached."""
         size = tokens.prompt + tokens.completion
-        costs = (cost_nano(tokens, price) for window, price in self._capable(needs) if window >= size)
-        return max(costs, default=0) or None
+        dearest = 0
+        for window, price in self._capable(needs):
+            if window >= size:
+                dearest = max(dearest, cost_nano(tokens, price))
+        return dearest or None
 
     def _capable(self, needs: Needs) -> tuple[tuple[int, Price], ...]:
         cards = self._cards()
