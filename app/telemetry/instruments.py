@@ -1,4 +1,4 @@
-"""Counters and histograms of `prometheus_client` that take a number without asking first whether they may.
+"""Counters, gauges and histograms of `prometheus_client` that take a number without asking first whether they may.
 
 Whoever holds one here holds one that has its labels, so what the library checks at each number is known. A histogram
 finds its bucket by halves rather than one by one.
@@ -21,6 +21,14 @@ class Counter(library.Counter):
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         self._value.inc(amount)
+
+
+class Gauge(library.Gauge):
+    def set(self, value: float) -> None:
+        if SHARED:
+            super().set(value)
+        else:
+            self._value._value = value
 
 
 class Histogram(library.Histogram):
