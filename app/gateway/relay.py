@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from app.core.events import Event, Fault, Finish, Reasoning, Start, Text, ToolCall, Usage
+from app.core.events import CONTENT, Event, Finish, Start, ToolCall, Usage
 from app.core.tokens import bytes_of
 from app.gateway.account import Account
 from app.gateway.charging import priced_usage
@@ -28,31 +28,30 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
                 running.first_content = monotonic()
             if noticing is not None:
                 noticing.see(event)
-            match event:
-                case Text(text=piece) | Reasoning(text=piece) | ToolCall(arguments=piece):
-                    running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
-                    running.out_pieces += 1 if piece else 0
-                    running.read_at = monotonic()
-                    if account.room is not None and account.outgrown(running.out_pieces, running.out_bytes):
-                        if not await extend(account):
-                            ends = exchange.stop()
-                            await events.aclose()  # at once: who reads slowly must not pay for what goes on meanwhile
-                            for end in ends:
-                                yield end
-                            break
-                case Start():
-                    event.served = exchange.served()
-                    if event.body is not None:
-                        account.room = None  # all of it is here, and paid for
-                case Finish():
-                    exchange.finished(event)
-                case Usage():
-                    running.usage = event
-                    continue
-                case Fault():
-                    exchange.error = event.error
-                    yield event
-                    return
+            if isinstance(event, CONTENT):
+                piece = event.arguments if isinstance(event, ToolCall) else event.text
+                running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
+                running.out_pieces += 1 if piece else 0
+                running.read_at = monotonic()
+                if account.outgrown(running.out_pieces, running.out_bytes) and not await extend(account):
+                    ends = exchange.stop()
+                    await events.aclose()  # at once: whoever reads slowly must not pay for what goes on meanwhile
+                    for end in ends:
+                        yield end
+                    break
+            elif isinstance(event, Start):
+                event.served = exchange.served()
+                if event.body is not None:
+                    account.room = None  # all of it is here, and paid for
+            elif isinstance(event, Finish):
+                exchange.finished(event)
+            elif isinstance(event, Usage):
+                running.usage = event
+                continue
+            else:
+                exchange.error = event.error
+                yield event
+                return
             yield event
     finally:
         await events.aclose()

@@ -97,18 +97,22 @@ class Connection(asyncio.Protocol):
         if (self._body or unpacker is not None) and time.monotonic() - self._turn_since > TURN_SECONDS:
             await asyncio.sleep(0)
             self._turn_since = time.monotonic()
+        waited = False
         while True:
             if unpacker is not None:
                 piece = self._unpacked(unpacker)
             else:
                 piece = self._taken() if self._body else b"" if self._whole else None
             if piece is not None:
-                self.rested_at = time.monotonic()
-                return piece
+                break
             if self._paused_bytes:
                 self._resume()
             await self._arrival()
-            self._turn_since = time.monotonic()
+            waited = True
+        self.rested_at = now = time.monotonic()
+        if waited:
+            self._turn_since = now
+        return piece
 
     def _unpacked(self, unpacker: Unpacker) -> bytes | None:
         """What can be had at once, none at the end of the body; None as long as there is nothing."""
