@@ -6,7 +6,6 @@ it. What the fields say to a person is `explained`'s affair, where they are kept
 
 from __future__ import annotations
 
-import contextlib
 import math
 import struct
 from base64 import b64decode, b64encode
@@ -141,7 +140,8 @@ _ROW: Final = TypeAdapter(tuple[Decision, tuple[Outcome, ...]])
 
 def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Decision:
     """A decision of which nothing has come yet."""
-    verdict, excluded = plan.verdict, plan.excluded
+    verdict = plan.verdict
+    candidates, excluded = plan.candidates[:LISTED_MAX], plan.excluded[:LISTED_MAX]
     expected_in, expected_out = plan.tokens or (None, None)
     return Decision(
         request_id=request_id,
@@ -151,12 +151,12 @@ def of_plan(plan: Plan, request_id: str, model_requested: str, at: float) -> Dec
         candidates=tuple(
             [
                 Considered(card.id, reason, card.local, cost, _rounded(first), _rounded(success), card.complexity[1])
-                for card, reason, _, (cost, first, success) in plan.candidates[:LISTED_MAX]
+                for card, reason, _, (cost, first, success) in candidates
             ]
         ),
-        excluded=tuple([LeftOut(left.model, left.reason) for left in excluded[:LISTED_MAX]]) if excluded else (),
-        more_candidates=max(0, len(plan.candidates) - LISTED_MAX),
-        more_excluded=max(0, len(excluded) - LISTED_MAX),
+        excluded=tuple([LeftOut(left.model, left.reason) for left in excluded]) if excluded else (),
+        more_candidates=len(plan.candidates) - len(candidates),
+        more_excluded=len(plan.excluded) - len(excluded),
         expected_in=expected_in,
         expected_out=expected_out,
         probability=plan.probability,
@@ -203,10 +203,12 @@ def of_record(record: Record) -> Decision | None:
 
 def write(decision: Decision) -> bytes:
     """Within `BYTES_MAX`: texts are cut and lists are shortened before the features go."""
-    with contextlib.suppress(TypeError):  # a lone surrogate, a flag that is no plain value
+    try:
         data = orjson.dumps(decision)
-        if len(data) <= BYTES_MAX:
-            return data
+    except TypeError:  # a lone surrogate, a flag that is no plain value
+        data = b""
+    if 0 < len(data) <= BYTES_MAX:
+        return data
     decision = _cut_short(decision)
     data = orjson.dumps(decision)
     for listed, keep_features in ((8, True), (3, True), (3, False), (1, False)):
