@@ -74,6 +74,11 @@ class Connection(asyncio.Protocol):
         """Whether the reply was read whole and the server keeps the connection."""
         return self._kept and self._whole and not (self._body or self._closed) and self._error is None
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing of the body is left to take."""
+        return self._whole and not self._body and self._unpacker is None
+
     def send(self, request: bytes) -> None:
         """Begins an exchange."""
         assert self._transport is not None

@@ -309,4 +309,6 @@ class HttpReply:
             if size > limit:
                 raise BadReply(f"The upstream's reply is larger than {limit} bytes.")
             parts.append(data)
+            if self._connection.finished:
+                break
         return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -28,6 +28,7 @@ class OpenAIServer:
 
     def __init__(self, base_url: str, *, api_key: str | None, clocks: Clocks, transport: Transport) -> None:
         self._root = base_url.rstrip("/")
+        self._chat_url = f"{self._root}/v1/chat/completions"
         self._clocks = clocks
         self._transport = transport
         key = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -39,7 +40,7 @@ class OpenAIServer:
             chat,
             request,
             card,
-            url=f"{self._root}/v1/chat/completions",
+            url=self._chat_url,
             headers=self._headers_for(request.terms, request_id),
             clocks=self._clocks,
         )
