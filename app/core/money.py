@@ -68,8 +68,6 @@ def cost_nano(tokens: Tokens, price: Price) -> int:
             price = dearer
     if not (tokens.cache_read or tokens.cache_write or tokens.cache_write_1h):
         return -(-(tokens.prompt * price.input + tokens.completion * price.output) // PICO_PER_NANO)
-    if not (tokens.cache_read or tokens.cache_write or tokens.cache_write_1h):
-        return -(-(tokens.prompt * price.input + tokens.completion * price.output) // PICO_PER_NANO)
     fresh = max(0, tokens.prompt - tokens.cache_read - tokens.cache_write)
     pico = (
         fresh * price.input
