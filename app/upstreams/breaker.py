@@ -70,17 +70,11 @@ class Breaker:
 
     def admits(self, now: float) -> bool:
         """Whether a request may take its usual place. Half open lets one probe through at a time."""
-        match self.state(now):
-            case State.CLOSED:
-                return True
-            case State.OPEN:
-                return False
-            case State.HALF_OPEN:
-                return now >= self._probing_until
+        return self._open_until is None or (now >= self._open_until and now >= self._probing_until)
 
     def started(self, now: float) -> None:
         """A call is made; half open, it is the probe."""
-        if self.state(now) is State.HALF_OPEN:
+        if self._open_until is not None and now >= self._open_until:
             self._probing_until = now + PROBE_SECONDS
 
     def abandoned(self, now: float) -> None:
@@ -91,7 +85,7 @@ class Breaker:
         self._remember(now, failed=False)
         self._failures_in_row = 0
         self._probing_until = now
-        if self.state(now) is State.CLOSED:
+        if self._open_until is None:
             return
         self._successes_in_row += 1
         if self._successes_in_row >= self._settings.successes:
