@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from app.core.errors import BadReply, ServerFault
-from app.core.events import Event, Finish, Reasoning, Text, ToolCall
+from app.core.events import Event, Finish, Piece, Reasoning, Text, ToolCall
 from app.wire.chat.choice import FINISH, ChoiceReader
 from tests.wire.chat_cases import TOOL, ask
 
 
-def read(fields: Any, whole: bool = False, choice: dict[str, Any] | None = None, **asked: Any) -> list[Event]:
+def read(fields: Any, whole: bool = False, choice: dict[str, Any] | None = None, **asked: Any) -> list[Piece]:
     return ChoiceReader(0, ask(**asked), whole=whole).read(choice or {}, fields)
 
 
