@@ -27,7 +27,7 @@ from app.core.steps import ADMIT, PLAN, Steps
 from app.core.verdict import Verdict
 from app.routing.policy import plan
 from app.routing.rules import Rules
-from app.telemetry.logs import configure, get_logger, log_request
+from app.telemetry.logs import configure, log_request
 from app.telemetry.metrics import Metrics, exposition, new_registry
 from app.telemetry.operation_metrics import OperationMetrics
 from app.telemetry.spans import Writer
@@ -171,7 +171,6 @@ def alone(repeat: int) -> str:
     metrics, operation, seen = Metrics(registry), OperationMetrics(registry), record()
     with open(os.devnull, "wb") as nowhere:
         configure("info", "json", nowhere)
-        logger = get_logger()
 
         def counted() -> None:
             metrics.observe(seen)
@@ -179,7 +178,7 @@ def alone(repeat: int) -> str:
 
         works: dict[str, Callable[[], object]] = {
             "metrics of a request": counted,
-            "log line of a request": lambda: log_request(logger, seen, {"config_version": "1"}),
+            "log line of a request": lambda: log_request(seen, {"config_version": "1"}),
             "notes for a trace": lambda: noted(seen.model or ""),
             "spans of a request, written": traced(seen),
         }
