@@ -62,7 +62,6 @@ for i = 1, rates do
   if wait > 0 then return with_states({3, i, wait}, tats) end
 end
 
-local there = {}
 for i = 1, counters do
   local a = 15 + 4 * (i - 1)
   local limit, ends = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 3])
@@ -71,7 +70,6 @@ for i = 1, counters do
     local v = redis.call('HMGET', KEYS[4 + i], 'u', 'h')
     local used, held = tonumber(v[1] or 0), tonumber(v[2] or 0)
     if amount > limit - used - held then return {0, i, used, held} end
-    there[i] = v[1] or v[2]
   end
 end
 
@@ -80,8 +78,8 @@ if id ~= '' then
     local a = 15 + 4 * (i - 1)
     local ends, kept = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
     redis.call('HINCRBY', KEYS[4 + i], 'h', ARGV[3])
-    if ends > 0 then -- that never moves, so it is said once
-      if not there[i] then redis.call('PEXPIREAT', KEYS[4 + i], string.format('%.0f', ends + kept)) end
+    if ends > 0 then
+      redis.call('PEXPIREAT', KEYS[4 + i], string.format('%.0f', ends + kept))
     elseif kept > 0 then
       redis.call('PEXPIRE', KEYS[4 + i], ARGV[a + 4])
     end
