@@ -17,6 +17,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
+    Gauge,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -29,7 +30,7 @@ from app.core.errors import Blame, Truncated
 from app.core.money import Tokens, usd
 from app.core.plan import Plan
 from app.core.record import Record
-from app.telemetry.instruments import Counter, Gauge, Histogram
+from app.telemetry.instruments import Counter, Histogram
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 NONE: Final = "none"
