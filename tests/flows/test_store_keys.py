@@ -30,7 +30,7 @@ PASSING: Final = frozenset({"rollouts-turn", "rollouts-seen"})
 async def everything(asking: Asking, client: httpx2.AsyncClient) -> None:
     """What callers and operators do in a day, once."""
     spec: dict[str, Any] = {"name": "me", "tenant": "acme", "budgets": {"day": 5, "month": 50, "total": 500}}
-    spec |= {"requests_per_minute": 1_000, "tokens_per_minute": 1_000_000, "concurrency": 10}
+    spec |= {"requests_per_minute": 100, "tokens_per_minute": 1_000_000, "concurrency": 10}
     made = await asking.admin("POST", "keys", spec, status=201)
     gone = await asking.admin("POST", "keys", {"name": "gone"}, status=201)
     await asking.admin("DELETE", f"keys/{gone['id']}")
