@@ -28,7 +28,7 @@ GAIN_PART: Final = 0.2
 DIFFICULTY_PART: Final = 0.9
 """How much of a row's distance from its suite's mean follows the gain, and how much the difficulty."""
 ROUTING_WEIGHT: Final = 0.4
-EVERYDAY_WEIGHT: Final = 4.0
+EVERYDAY_WEIGHT: Final = 6.0
 USERS: Final = frozenset({"arena_hard_v0.1", "self_instruct", "vicuna_bench"})
 """Sources of tiers whose prompts people wrote for an assistant: they say what everyday requests ask for."""
 EFFORT_PART: Final = 0.4

@@ -77,7 +77,7 @@ def test_examinations_say_nothing_of_everyday_effort() -> None:
 def test_a_small_and_a_large_ask_can_be_about_the_same_thing() -> None:
     """So that what is asked for decides, and not how grand the thing sounds that it is about."""
     asks = [lesson for lesson in lessons_of(Rows(), 0) if lesson.level_weight == PATTERN_WEIGHT]
-    for thing in ("linked list", "Rust"):
+    for thing in ("binary tree", "Rust"):
         assert len({ask.level for ask in asks if thing in ask.prompt}) >= 2, thing
 
 

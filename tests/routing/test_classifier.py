@@ -64,6 +64,20 @@ def test_clear_cut_requests_keep_their_order() -> None:
         assert np.mean(found) >= 0.95, name
 
 
+@pytest.mark.parametrize("name", ["clear_cut.jsonl", "clear_cut_unseen.jsonl"])
+def test_clear_cut_requests_go_to_their_model(name: str) -> None:
+    """With a small model up to 0.4 and a large one from 0.7, the ranges that people give: a fact must not cost what a
+    proof costs, nor the other way round. The unseen rows were never trained on nor tuned to; keep it so."""
+    ranges = {"simple": (0.0, 0.4), "medium": (0.4, 0.7), "complex": (0.7, 1.0)}
+    right = defaultdict(list)
+    for row in rows(name):
+        low, high = ranges[row["class"]]
+        right[row["class"]].append(low <= judge(row["prompt"]).score < high)
+    assert right.keys() == ranges.keys()
+    for kind, found in right.items():
+        assert np.mean(found) >= 0.95, kind
+
+
 def test_unknown_languages_take_the_middle() -> None:
     """Nobody trained on Georgian: the score must say so instead of guessing."""
     verdict = judge("გთხოვთ დამიწეროთ გრძელი ისტორია ძველ ქალაქზე და მის მცხოვრებლებზე")
