@@ -22,6 +22,7 @@ from tests.flows.process import Gateway
 from tests.flows.raw import RawClient, chat, post
 
 MODEL: Final = "openai/m"
+PATIENCE: Final = 10
 BUFFER: Final = 131_072
 OWN_BYTES: Final = 65_536
 """What this side of the upstream's connections holds, and the clients' own buffers."""
@@ -109,7 +110,12 @@ async def quick(gateway: Gateway, count: int) -> list[str]:
     async with httpx2.AsyncClient(timeout=60, limits=limits) as client:
 
         async def one() -> str:
-            return (await client.post(f"{gateway.url}/v1/chat/completions", json=body)).text
+            for _ in range(PATIENCE):
+                reply = await client.post(f"{gateway.url}/v1/chat/completions", json=body)
+                if reply.status_code != 503:  # a machine that is busy with other things is told to come again
+                    break
+                await asyncio.sleep(float(reply.headers.get("retry-after", "1")))
+            return reply.text
 
         return list(await asyncio.gather(*(one() for _ in range(count))))
 
@@ -126,8 +132,8 @@ def megabytes(gateway: Gateway) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def whole(answers: list[str]) -> bool:
-    return all(text.count('"content":"word "') == 40 and text.endswith("data: [DONE]\n\n") for text in answers)
+def broken(answers: list[str]) -> list[str]:
+    return [text for text in answers if text.count('"content":"word "') != 40 or not text.endswith("data: [DONE]\n\n")]
 
 
 class Slow:
@@ -168,7 +174,7 @@ async def slow_clients(gateway: Gateway) -> AsyncIterator[list[Slow]]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="buffers and memory are as Linux has them")
 async def test_who_reads_slowly_slows_nobody_else_down(tmp_path: Path) -> None:
     async with gateway_over_it(tmp_path) as (gateway, upstream):
-        assert whole(await quick(gateway, 160)), "it is warm now"
+        assert not broken(await quick(gateway, 160)), "it is warm now"
         before = megabytes(gateway)
 
         async with slow_clients(gateway) as slow:
@@ -178,7 +184,7 @@ async def test_who_reads_slowly_slows_nobody_else_down(tmp_path: Path) -> None:
                 return all(reply is not None and reply.blocked for reply in replies)
 
             await within(30, all_are_blocked, "the upstream's writes to the slow ones block")
-            assert whole(await quick(gateway, 160)), "the others get every word"
+            assert not broken(await quick(gateway, 160)), "the others get every word"
             assert await all_are_blocked()
             for each in slow:
                 reply = upstream.replies[each.name]
