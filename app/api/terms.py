@@ -63,7 +63,7 @@ def _as_asked(terms: Terms, inbound: Inbound, caller: Caller, ours: list[bytes])
         strategy=_one_of(inbound, b"x-tierway-strategy", STRATEGIES),
         session=new_id() if session == NEW else session,
         agent=_text(inbound, b"x-tierway-agent"),
-        priority=asked if terms.priority == "interactive" and asked else terms.priority,  # a key's word is its most
+        priority="batch" if "batch" in (asked, terms.priority) else "interactive",  # a key's word is its most
         max_cost_nano=_usd(inbound, b"x-tierway-max-cost"),
         session_max_cost_nano=_usd(inbound, b"x-tierway-session-max-cost"),
         truncate=_one_of(inbound, b"x-tierway-context", CONTEXTS) == "truncate",
