@@ -17,7 +17,6 @@ from typing import Final, Generic, Literal, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
-    Gauge,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -30,7 +29,7 @@ from app.core.errors import Blame, Truncated
 from app.core.money import Tokens, usd
 from app.core.plan import Plan
 from app.core.record import Record
-from app.telemetry.instruments import Counter, Histogram
+from app.telemetry.instruments import Counter, Gauge, Histogram
 
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 NONE: Final = "none"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from app.core.money import usd
-from app.telemetry.instruments import Counter
+from app.telemetry.instruments import Counter, Gauge
 from app.telemetry.metrics import Children, Names
 
 Tightest = dict[tuple[str, str], tuple[int, int, int]]

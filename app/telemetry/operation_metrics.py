@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from app.core.record import Record
-from app.telemetry.instruments import Counter
+from app.telemetry.instruments import Counter, Gauge
 from app.telemetry.metrics import Children, Names
 
 GATEWAY, UPSTREAM, CAPACITY, CALLER = "gateway", "upstream", "capacity", "caller"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
-from app.telemetry.instruments import Counter
+from app.telemetry.instruments import Counter, Gauge
 from app.telemetry.metrics import Children, Names
 
 CAUSES: Final = ("in_flight", "event_loop_lag", "memory", "upstream")

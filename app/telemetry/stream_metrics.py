@@ -5,9 +5,9 @@ Told only when a connection stops taking bytes and when it takes them again, nev
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
-from app.telemetry.instruments import Counter
+from app.telemetry.instruments import Counter, Gauge
 
 
 class StreamMetrics:

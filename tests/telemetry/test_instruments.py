@@ -6,7 +6,7 @@ import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from app.telemetry.instruments import Counter, Histogram
+from app.telemetry.instruments import Counter, Gauge, Histogram
 
 BOUNDS = (0.1, 0.25, 1)
 AMOUNTS = (0.0, 0.05, 0.1, 0.1000001, 0.25, 0.9, 1.0, 1.0001, 7, float("inf"), -1.0)
@@ -15,9 +15,9 @@ AMOUNTS = (0.0, 0.05, 0.1, 0.1000001, 0.25, 0.9, 1.0, 1.0001, 7, float("inf"), -
 @pytest.mark.parametrize("labels", [(), ("model",)])
 def test_they_show_what_those_of_the_library_show(labels: tuple[str, ...]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    for registry, counted, measured in (
-        (ours, Counter, Histogram),
-        (theirs, prometheus_client.Counter, prometheus_client.Histogram),
+    for registry, counted, set_to, measured in (
+        (ours, Counter, Gauge, Histogram),
+        (theirs, prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram),
     ):
         counter = counted("seen_total", "Seen.", labels, registry=registry)
         histogram = measured("seconds", "Seconds.", labels, registry=registry, buckets=BOUNDS)
@@ -27,6 +27,8 @@ def test_they_show_what_those_of_the_library_show(labels: tuple[str, ...]) -> No
         one = counter.labels(*values) if labels else counter
         one.inc()
         one.inc(2.5)
+        gauge = set_to("open", "Open.", labels, registry=registry)
+        (gauge.labels(*values) if labels else gauge).set(3)
     assert shown(ours) == shown(theirs) and "seconds_bucket" in str(shown(ours))
 
 
