@@ -93,24 +93,26 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fresh_head = False
         self._unset_keepalive_if_required()
         try:
-            self._parse(memoryview(data))
+            self._parse(data)
         except HttpParserError:
             self._refuse(InvalidValue("The request is not HTTP as we know it."))
         if not self._in_head:
             if self._head_timer is None and not self._answering:
                 self._start_timer()  # bytes that begin no request have stopped uvicorn's own timer
-        elif not self._fresh_head:  # a line without an end is not shown to the parser's callbacks
+        elif self._fresh_head:
+            self._start_timer()
+        else:  # a line without an end is not shown to the parser's callbacks
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > HEADER_BYTES_MAX:
                 self._refuse(HeadersTooLarge("The head of the request is too large."))
 
-    def _parse(self, data: memoryview) -> None:
+    def _parse(self, data: bytes | memoryview) -> None:
         """At the offer of another protocol the parser drops the body; it gets that head again, without the offer."""
         while data:
             try:
                 return self.parser.feed_data(data)
             except HttpParserUpgrade as stop:
-                data = data[stop.args[0] :]
+                data = memoryview(data)[stop.args[0] :]
                 if self._offered:
                     self._offered = False
                     head = self._head_without_offer()
@@ -127,7 +129,6 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = self._fresh_head = True
         self._head_bytes = self._head_fields = self._unparsed_bytes = 0
-        self._start_timer()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_fields += 1
@@ -135,7 +136,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_fields > HEADER_FIELDS_MAX or self._head_bytes > HEADER_BYTES_MAX:
             self._refuse(HeadersTooLarge(f"At most {HEADER_FIELDS_MAX} header fields of {HEADER_BYTES_MAX} bytes."))
             raise Refusal
-        super().on_header(name, value)
+        name = name.lower()  # from here on as uvicorn has it, without another call for each
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._head_bytes + len(self.url) > HEADER_BYTES_MAX:
@@ -149,6 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._in_head = False
         if self._turned_away():
+            self._start_timer()
             return
         self._stop_timer()
         self.scope["extensions"] = self._extensions
