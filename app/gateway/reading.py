@@ -21,13 +21,14 @@ from app.core.verdict import Verdict
 from app.learning.asks import packed
 from app.routing.classifier import Understood
 from app.routing.features import Facts, Topic, facts_of, gist_of, last_ask, topic_of
+from app.routing.lexical import Words, read
 
 KNOWN_MAX: Final = 512
 """Asks whose words are understood already; some two kilobytes each."""
 
 
 class Judge(Protocol):
-    def understand(self, text: str, vector: Any = None) -> Understood: ...
+    def understand(self, words: Words, vector: Any = None) -> Understood: ...
 
     def verdict(self, understood: Understood, facts: Facts) -> Verdict: ...
 
@@ -78,8 +79,9 @@ class Reading:
         if known is not None:
             self._known.move_to_end(key)
             return known
+        words = read(text)
         vector = None if self._embed is None else self._embed(gist_of(text))
-        known = self._known[key] = judge.understand(text, vector), packed(vector), topic_of(text)
+        known = self._known[key] = judge.understand(words, vector), packed(vector), topic_of(text, words)
         if len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
         return known

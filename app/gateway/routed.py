@@ -30,7 +30,7 @@ from app.gateway.gateway import Gateway
 from app.gateway.local_watch import LocalWatch
 from app.gateway.operations import Around, Operations
 from app.gateway.planning import Planning
-from app.gateway.reading import Embed, Reading
+from app.gateway.reading import Reading
 from app.gateway.recent import RecentScores
 from app.gateway.rollback import Rollouts
 from app.gateway.shadow import Room, Shadowed, Shadows, Tap
@@ -38,6 +38,7 @@ from app.learning import outcome
 from app.learning.decisions import Decisions
 from app.learning.success import Success
 from app.recall.embedder import StaticEmbedder
+from app.recall.words import WordEmbedder
 from app.routing.classifier import Classifier
 from app.routing.signals import Signals
 from app.routing.weights import WeightsUnusable
@@ -99,7 +100,12 @@ class Routed:
             settings.routing,
             basis.flags,
             Signals(self.health.demoted, self.traffic.load, self.traffic.first_token, self.success.observed),
-            Reading(_classifier(), _embed(embedder), metrics.classifier_seconds.observe, basis.on_error),
+            Reading(
+                _classifier(),
+                None if embedder is None else WordEmbedder(embedder),
+                metrics.classifier_seconds.observe,
+                basis.on_error,
+            ),
             self.rollouts.assign,
             Conversations(),
             self.local_watch,
@@ -207,9 +213,3 @@ def _classifier(load: Callable[[], Classifier] = Classifier.load) -> Classifier 
     except (WeightsUnusable, OSError) as error:
         log.warning("there is no classifier; auto goes by the order of the configuration", why=str(error))
         return None
-
-
-def _embed(embedder: StaticEmbedder | None) -> Embed | None:
-    if embedder is None:
-        return None
-    return lambda text: embedder.embed([text])[0]

@@ -63,10 +63,10 @@ def prepare(prompts: Iterable[str], embedder: StaticEmbedder) -> Prepared:
     terms, words, numbers, gists = [], [], [], []
     for prompt in prompts:
         ask = asked_text(prompt)
-        data, found = read(ask.text)
+        found = read(ask.text)
         terms.append(terms_of(found))
-        words.append(set(found))
-        numbers.append(measures(data, found))
+        words.append(found.distinct)
+        numbers.append(measures(found))
         gists.append(ask.gist)
     return Prepared(terms, words, np.array(numbers), embedder.embed(gists))
 

@@ -13,6 +13,7 @@ import struct
 from array import array
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,6 +91,12 @@ class StaticEmbedder:
 
     def tokens(self, text: str) -> list[int]:
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def sums(self, texts: Sequence[str]) -> Vectors:
+        """One row per text: the sum of its tokens' vectors, of whatever length. No text is empty."""
+        token_lists = [self.tokens(text) for text in texts]
+        rows = _widened(self._table.take(list(chain.from_iterable(token_lists)), axis=0))
+        return np.add.reduceat(rows, list(accumulate(map(len, token_lists[:-1]), initial=0)), axis=0)
 
     def pool(self, token_lists: Sequence[Sequence[int]]) -> Vectors:
         """One row per list of tokens; no tokens at all give a row of zeros."""

@@ -9,7 +9,6 @@ circles) lift the score by stated amounts. What this installation observes corre
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from app.core.verdict import TASKS, Verdict
 from app.routing.features import Asked, Facts
 from app.routing.forest import Forest
-from app.routing.lexical import measures, read, terms_of
+from app.routing.lexical import Words, measures, read, terms_of
 from app.routing.scale import score_of
 from app.routing.weights import Weights, WeightsUnusable, read_weights
 
@@ -96,13 +95,12 @@ class Classifier:
 
     def judge(self, asked: Asked, vector: Vector | None = None) -> Verdict:
         """The verdict on what `features` found; `vector` is the embedded gist, None when there is none to be had."""
-        return self.verdict(self.understand(asked.text, vector), asked.facts)
+        return self.verdict(self.understand(read(asked.text), vector), asked.facts)
 
-    def understand(self, text: str, vector: Vector | None = None) -> Understood:
+    def understand(self, words: Words, vector: Vector | None = None) -> Understood:
         """What the words alone say: nearly all of the work, and the same for every turn that carries the same ask."""
-        data, words = read(text)
         heads, familiarity = self._heads(words, vector)
-        numbers = np.concatenate((measures(data, words), heads[: len(TEXT_HEADS)]), dtype=np.float32)
+        numbers = np.concatenate((measures(words), heads[: len(TEXT_HEADS)]), dtype=np.float32)
         level, gain = self._forest.values(numbers[None])[0].tolist()
         shares = _shares(heads[len(TEXT_HEADS) :] * self._calibration.task_scale)
         best = int(shares.argmax())
@@ -130,7 +128,7 @@ class Classifier:
         calibration = self._calibration
         return calibration.gain_slope * (gain + calibration.gain_level * level) + calibration.gain_offset
 
-    def _heads(self, words: Sequence[bytes], vector: Vector | None) -> tuple[Vector, float]:
+    def _heads(self, words: Words, vector: Vector | None) -> tuple[Vector, float]:
         """The value of every linear head, and how familiar the words are: 1 for texts like those of the training."""
         find = self._row_of.get
         rows = [row for row in map(find, terms_of(words)) if row is not None]
@@ -139,8 +137,8 @@ class Classifier:
             heads += np.add.reduce(self._term_heads.take(rows, axis=0), axis=0) / math.sqrt(len(rows))
         if vector is not None:
             heads[len(TEXT_HEADS) :] += vector @ self._vector_heads
-        known = sum(map(self._row_of.__contains__, words))
-        return heads, min(1.0, known / max(1, len(words)) / self._calibration.familiar)
+        known = sum(map(self._row_of.__contains__, words.words))
+        return heads, min(1.0, known / max(1, len(words.words)) / self._calibration.familiar)
 
 
 def _logistic(odds: float) -> float:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 from app.core.messages import MediaPart, Message, TextPart, ToolResultPart, ToolUsePart
 from app.core.request import Request
-from app.routing.lexical import words_of
+from app.routing.lexical import Words, read
 
 HEAD_CHARS: Final = 1_400
 TAIL_CHARS: Final = 600
@@ -34,20 +34,36 @@ _HARNESS: Final = (
     "|command-name|command-message|command-args|local-command-stdout|local-command-stderr|repo_map|repository_map"
     "|available_skills|tool_results?|function_results?|workspace_info|editor_context"
 )
+Signs = Mapping[str, Sequence[str]]
+"""Under a character those that hold it: one character is looked for many times faster than several."""
+
 _OPEN = re.compile(rf"<({_HARNESS})(?:\s[^<>]*)?>")
 _CLOSE = re.compile(rf"</({_HARNESS})>")
 _WRAPPERS: Final = ("user_query", "user_message", "task", "feedback", "question")
 _NO_PATH_ENDS: Final = ("", ";", ")", ",", "{", "}", ":", ".")
 _LISTING_MARKS: Final = " 	│├└─*-"
 
-_CODE_SIGNS: Final = (
-    *("();", ") {", "};", "{\n", "):\n", "==", "=>", "->", "::", "def ", "class ", "import ", "return ", "function "),
-    *("const ", "#include", "SELECT ", "print(", "self."),
-)
-_MATHS_SIGNS: Final = (
-    *("\\frac", "\\sum", "\\int", "\\sqrt", "\\begin{", "^2", "^n", "^{", "_n", "x =", "y =", "f(x)", "∑", "∫", "√"),
-    *("≤", "≥", "equation", "integer", "theorem", "prove", "derivative", "integral"),
-)
+_CODE_SIGNS: Final[Signs] = {
+    "(": ("();", "print("),
+    ")": (") {", "):\n"),
+    "{": ("{\n",),
+    "}": ("};",),
+    "=": ("==", "=>"),
+    ">": ("->",),
+    ":": ("::",),
+    "#": ("#include",),
+    " ": ("def ", "class ", "import ", "return ", "function ", "const ", "SELECT "),
+    ".": ("self.",),
+}
+_MATHS_SIGNS: Final[Signs] = {
+    "\\": ("\\frac", "\\sum", "\\int", "\\sqrt", "\\begin{"),
+    "^": ("^2", "^n", "^{"),
+    "_": ("_n",),
+    "=": ("x =", "y ="),
+    "(": ("f(x)",),
+    "e": ("equation", "integer", "theorem", "prove", "derivative", "integral"),
+    **{sign: (sign,) for sign in "∑∫√≤≥"},
+}
 _LANGUAGES: Final = frozenset(
     b"python javascript typescript java rust ruby php swift kotlin scala haskell perl lua sql bash html css julia"
     b" matlab dart golang cpp csharp elixir erlang clojure fortran cobol zig powershell".split()
@@ -108,11 +124,12 @@ class Asked(NamedTuple):
 def asked(request: Request) -> Asked:
     """What a request asks for, and the facts around it."""
     text, chars = last_ask(request.messages)
-    return Asked(text, gist_of(text), facts_of(request, chars, topic_of(text)))
+    return Asked(text, gist_of(text), facts_of(request, chars, topic_of(text, read(text))))
 
 
-def topic_of(text: str) -> Topic:
-    return Topic(is_code(text), is_maths(text), languages(text))
+def topic_of(text: str, words: Words) -> Topic:
+    """`words` are the text's."""
+    return Topic(is_code(text), is_maths(text), languages(text, words.distinct))
 
 
 def facts_of(request: Request, chars: int, topic: Topic) -> Facts:
@@ -151,7 +168,7 @@ def asked_text(prompt: str) -> Asked:
     """A bare prompt, as `asked` sees it in a request of one message."""
     text = clean(prompt)
     size = len(prompt.encode("utf-8", "replace"))
-    return Asked(text, gist_of(text), Facts(len(prompt), size, 1, *topic_of(text)))
+    return Asked(text, gist_of(text), Facts(len(prompt), size, 1, *topic_of(text, read(text))))
 
 
 def last_ask(messages: Sequence[Message]) -> tuple[str, int]:
@@ -180,7 +197,7 @@ def clean(text: str) -> str:
     """Without harness blocks, listings and pasted dumps; head and tail of what is left."""
     if len(text) > 2 * _RAW_HALF:
         text = f"{_without_blocks(text[:_RAW_HALF])}\n{_without_blocks(_after_cut_block(text[-_RAW_HALF:]))}"
-    elif "<" in text:
+    else:
         text = _without_blocks(text)
     text = cut(text, _CLEAN_HALF, _CLEAN_HALF)
     if "```" in text and len(text) > _DUMP_CHARS:
@@ -196,17 +213,21 @@ def cut(text: str, head: int, tail: int) -> str:
 
 
 def is_code(text: str) -> bool:
-    return "```" in text or sum(map(text.__contains__, _CODE_SIGNS)) >= 3
+    return ("`" in text and "```" in text) or _count(_CODE_SIGNS, text) >= 3
 
 
 def is_maths(text: str) -> bool:
-    return sum(map(text.__contains__, _MATHS_SIGNS)) >= 2
+    return _count(_MATHS_SIGNS, text) >= 2
 
 
-def languages(text: str) -> int:
-    """How many programming languages are named."""
-    words = _LANGUAGES.intersection(words_of(text.encode("utf-8", "replace")))
-    return len(words) + sum(name in text for name in _SYMBOL_LANGUAGES)
+def _count(signs: Signs, text: str) -> int:
+    """How many of them there are."""
+    return sum(sum(map(text.__contains__, group)) for mark, group in signs.items() if mark in text)
+
+
+def languages(text: str, words: Set[bytes]) -> int:
+    """How many programming languages are named; `words` are the text's."""
+    return len(_LANGUAGES & words) + sum(map(text.__contains__, _SYMBOL_LANGUAGES))
 
 
 def gist_of(text: str) -> str:
@@ -215,6 +236,8 @@ def gist_of(text: str) -> str:
 
 def _without_blocks(text: str) -> str:
     """What stands outside harness blocks; within the harness's mark for what a person typed, only that."""
+    if "<" not in text:
+        return text
     kept, end = [], 0
     while (block := _OPEN.search(text, end)) is not None:
         kept.append(text[end : block.start()])
@@ -232,7 +255,7 @@ def _without_blocks(text: str) -> str:
 
 def _after_cut_block(tail: str) -> str:
     """The tail of a text, without the end of a harness block whose beginning was cut away."""
-    close = _CLOSE.search(tail)
+    close = _CLOSE.search(tail) if "</" in tail else None
     return tail if close is None or f"<{close[1]}" in tail[: close.start()] else tail[close.end() :]
 
 

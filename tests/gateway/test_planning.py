@@ -28,6 +28,7 @@ from app.routing.classifier import Understood
 from app.routing.correction import Counts
 from app.routing.emergency import GONE
 from app.routing.features import Facts
+from app.routing.lexical import Words
 from app.routing.registry import Registry
 from app.routing.rollouts import Running, assign
 from app.routing.signals import QUIET
@@ -81,7 +82,7 @@ class Desk:
             lambda: draw,
         )
 
-    def understand(self, text: str, vector: Any = None) -> Understood:
+    def understand(self, words: Words, vector: Any = None) -> Understood:
         return Understood(0.0, 0.0, 1.0, 0, 1.0, ())
 
     def verdict(self, understood: Understood, facts: Facts) -> Verdict:

@@ -12,6 +12,7 @@ from app.gateway.reading import KNOWN_MAX, UNREAD, Embed, Judge, Read, Reading
 from app.learning.asks import packed
 from app.routing.classifier import Understood
 from app.routing.features import Facts
+from app.routing.lexical import Words
 from tests.core.nouns import chat
 from tests.gateway.talks import user
 
@@ -34,8 +35,8 @@ class Case:
         self.seconds: list[float] = []
         self.errors: list[tuple[str, BaseException]] = []
 
-    def understand(self, text: str, vector: Any = None) -> Understood:
-        self.texts.append(text)
+    def understand(self, words: Words, vector: Any = None) -> Understood:
+        self.texts.append(words.data.decode())
         self.vectors.append(vector)
         if self.error is not None:
             raise self.error

@@ -17,6 +17,7 @@ from app.core.verdict import TASKS, TIER_NAMES, Verdict, tier_of
 from app.recall.embedder import StaticEmbedder, load_embedder, wheel_folder
 from app.routing.classifier import MIDDLE, SHIPPED, Classifier
 from app.routing.features import Facts, asked_text
+from app.routing.lexical import read
 from app.routing.weights import Weights, WeightsUnusable, read_weights
 
 HERE = Path(__file__).parent
@@ -104,8 +105,7 @@ def test_no_vector_is_no_failure() -> None:
 )
 def test_signs_of_trouble_lift_the_score(facts: Facts) -> None:
     """An agent that keeps failing or goes in circles needs a better model than its last words suggest."""
-    text = "Rename the variable and run it again."
-    understood = shipped().understand(text)
+    understood = shipped().understand(read("Rename the variable and run it again."))
     calm, troubled = shipped().verdict(understood, Facts()), shipped().verdict(understood, facts)
     assert troubled.score > calm.score
     assert troubled.gain > calm.gain
@@ -113,8 +113,7 @@ def test_signs_of_trouble_lift_the_score(facts: Facts) -> None:
 
 def test_trouble_is_bounded() -> None:
     """A thousand failures are not more than a few: the score stays a score."""
-    text = "Rename the variable and run it again."
-    understood = shipped().understand(text)
+    understood = shipped().understand(read("Rename the variable and run it again."))
     many = shipped().verdict(understood, Facts(recent_errors=1_000))
     assert many.score == shipped().verdict(understood, Facts(recent_errors=8)).score < 1
 
