@@ -56,10 +56,11 @@ class Application:
         living = None if self._gateways is None else self._gateways.current
         assert living is not None, "a server starts the application before it sends requests"
         living.users += 1
+        task = self.stopping.begins()
         try:
-            with self.stopping.request():
-                await living.value.front(scope, receive, send)
+            await living.value.front(scope, receive, send)
         finally:
+            self.stopping.ends(task)
             living.users -= 1
 
     def reload(self, why: str) -> None:

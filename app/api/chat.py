@@ -11,7 +11,6 @@ from app.api.line import LineTimes
 from app.api.reply import reply
 from app.api.resumable import Resumable
 from app.api.terms import read_terms
-from app.core.request import Request
 from app.gateway.flag_service import Meet
 from app.gateway.stages import Answers
 from app.wire.codec import ClientCodec, Limits
@@ -38,13 +37,11 @@ class ChatEndpoint:
             await self.meet(caller, terms.agent)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True
-        self._counts(request, 1)
+        if request.stream:
+            self.streams_active(1)
         try:
             if self.resumable is None or not await self.resumable.answer_if_asked(inbound, caller, request):
                 await reply(inbound, caller, request, self.gateway, self.codec, self.times)
         finally:
-            self._counts(request, -1)
-
-    def _counts(self, request: Request, change: int) -> None:
-        if request.stream:
-            self.streams_active(change)
+            if request.stream:
+                self.streams_active(-1)

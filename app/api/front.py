@@ -83,27 +83,23 @@ class Front:
     def turned_away(self, target: bytes, headers: Fields) -> bytes | None:
         """The reply to a POST for which there is no room; None where there is, or where the application itself must
         say so. For a server that answers before a request costs anything."""
-        path = self._paths.get(target.partition(b"?")[0].decode("latin-1"))
-        if path is None or self.stopping() or (cause := self._too_much(self._in_flight.count + 1)) is None:
+        if (cause := self._too_much(self._in_flight.count + 1)) is None or self.stopping():
+            return None
+        if (path := self._paths.get(target.partition(b"?")[0].decode("latin-1"))) is None:
             return None
         self._shed(cause)
         return refusal(cause, path.write_error, headers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = self._paths.get(scope["path"]) if scope["type"] == "http" else None
         if path is None:
-            await self._rest(scope, receive, send)
-            return
-        inbound = Inbound.of(scope, receive, send)
+            return self._rest(scope, receive, send)
+        return self._serve(path, Inbound.of(scope, receive, send))
+
+    async def _serve(self, path: TokenPath, inbound: Inbound) -> None:
         if self.begin is not None:
             inbound.trace_parent, inbound.steps = self.begin(inbound.header(b"traceparent"))
         self._in_flight.change(1)
-        try:
-            await self._serve(path, inbound)
-        finally:
-            self._in_flight.change(-1)
-
-    async def _serve(self, path: TokenPath, inbound: Inbound) -> None:
         try:
             if inbound.scope["method"] != "POST":
                 raise MethodNotAllowed(f"{inbound.scope['path']} takes POST requests.")
@@ -124,6 +120,8 @@ class Front:
                 self._refused(path.name, inbound.request_id, seen, seconds, inbound.steps)
             if not inbound.answered:
                 await send_error(inbound, seen, path.write_error)
+        finally:
+            self._in_flight.change(-1)
 
     def _too_much(self, count: int) -> str | None:
         if count > self._limit:

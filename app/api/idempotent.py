@@ -35,9 +35,12 @@ class Idempotent:
     answers: Idempotency
     body_bytes: int
 
-    async def __call__(self, inbound: Inbound) -> None:
+    def __call__(self, inbound: Inbound) -> Awaitable[None]:
         key = inbound.headers.get(HEADER)
-        if key is None or not keepable(caller := self.door.caller(inbound.headers, inbound.peer)):
+        return self.endpoint(inbound) if key is None else self._once(inbound, key)
+
+    async def _once(self, inbound: Inbound, key: bytes) -> None:
+        if not keepable(caller := self.door.caller(inbound.headers, inbound.peer)):
             await self.endpoint(inbound)
             return
         body = await inbound.body(self.body_bytes)

@@ -33,20 +33,30 @@ class Stopping:
         self.begun = False
         self.requests: set[asyncio.Task[Any]] = set()
         self._hurried = False
+        self._awaited = False  # somebody waits, or has waited, for requests to end
         self._changed = asyncio.Event()
         self._tasks = TaskOwner(on_error)
 
-    @contextlib.contextmanager
-    def request(self) -> Iterator[None]:
-        """Around each request."""
+    def begins(self) -> asyncio.Task[Any]:
+        """A request begins, in the task that calls this; it must end."""
         task = asyncio.current_task()
         assert task is not None, "requests run in tasks"
         self.requests.add(task)
+        return task
+
+    def ends(self, task: asyncio.Task[Any]) -> None:
+        self.requests.discard(task)
+        if self._awaited:
+            self._changed.set()
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """Both, around a request."""
+        task = self.begins()
         try:
             yield
         finally:
-            self.requests.discard(task)
-            self._changed.set()
+            self.ends(task)
 
     def follow(self, numbers: Sequence[signal.Signals], grace: float) -> None:
         """Hears these signals before the server does, which has its handlers set already."""
@@ -79,6 +89,7 @@ class Stopping:
 
     async def ended(self, seconds: float) -> None:
         """Waits for the requests under way, that long at most, or until somebody is in a hurry."""
+        self._awaited = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self.requests and not self._hurried:

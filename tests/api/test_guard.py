@@ -165,6 +165,7 @@ async def serving(keep_alive: int = 5) -> AsyncIterator[Server]:
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         gate.front,
+        interface="asgi3",
         http=Quick,
         ws="none",
         lifespan="on",
