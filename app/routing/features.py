@@ -200,7 +200,7 @@ def clean(text: str) -> str:
     else:
         text = _without_blocks(text)
     text = cut(text, _CLEAN_HALF, _CLEAN_HALF)
-    if "```" in text and len(text) > _DUMP_CHARS:
+    if len(text) > _DUMP_CHARS and "`" in text:
         text = _without_dumps(text)
     if text.count("\n") >= _LISTING_LINES:
         text = _without_listings(text)
@@ -255,7 +255,7 @@ def _without_blocks(text: str) -> str:
 
 def _after_cut_block(tail: str) -> str:
     """The tail of a text, without the end of a harness block whose beginning was cut away."""
-    close = _CLOSE.search(tail) if "</" in tail else None
+    close = _CLOSE.search(tail) if "<" in tail else None
     return tail if close is None or f"<{close[1]}" in tail[: close.start()] else tail[close.end() :]
 
 
