@@ -59,11 +59,14 @@ class Door:
     def _let_in(
         self, headers: Mapping[bytes, bytes], peer: str, failures: Failures, *, operators: bool = False
     ) -> Caller:
-        if self.open:
+        ring = self._ring()
+        if self._open_at_first and not ring.any_created:
             return ANONYMOUS
         secret = bearer(headers)
         try:
-            return self._known(secret)
+            if secret is None:
+                raise InvalidApiKey("An API key is needed: send it as 'Authorization: Bearer KEY'.")
+            return ring.authenticate(secret)
         except InvalidApiKey:
             failures.check(peer)
             if operators and self._is_admin(secret):
@@ -86,11 +89,6 @@ class Door:
                 self._admins.failed(peer)
             raise InvalidApiKey("This needs the admin key: send it as 'Authorization: Bearer KEY'.")
 
-    def _known(self, secret: str | None) -> Caller:
-        if secret is None:
-            raise InvalidApiKey("An API key is needed: send it as 'Authorization: Bearer KEY'.")
-        return self._ring().authenticate(secret)
-
     def _is_admin(self, secret: str | None) -> bool:
         return self._admin_key is not None and secret is not None and same_secret(secret, self._admin_key)
 
@@ -98,6 +96,6 @@ class Door:
 def bearer(headers: Mapping[bytes, bytes]) -> str | None:
     """The key a client sent, as OpenAI's or as Anthropic's clients do."""
     scheme, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme.lower() == "bearer" and secret.strip():
-        return secret.strip()
+    if scheme.lower() == "bearer" and (secret := secret.strip()):
+        return secret
     return headers.get(b"x-api-key", b"").decode("latin-1").strip() or None

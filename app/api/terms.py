@@ -28,6 +28,7 @@ TEXT_MAX: Final = 256
 USD_MAX: Final = 1_000_000
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
 PREFIX: Final = b"x-tierway-"
+OURS: Final = len(PREFIX)
 EFFECTIVE: Final = frozenset(
     PREFIX + name
     for name in (
@@ -39,16 +40,17 @@ EFFECTIVE: Final = frozenset(
 
 
 def read_terms(inbound: Inbound, caller: Caller) -> Terms:
+    headers, parent = inbound.headers, inbound.header(b"traceparent")
     terms = Terms(
         request_id=inbound.request_id,
         root_id=inbound.request_id,
-        trace_parent=inbound.trace_parent or trace_of(inbound.header(b"traceparent")).header,
-        trace_state=read_tracestate(inbound.header(b"tracestate"), inbound.header(b"traceparent")),
+        trace_parent=inbound.trace_parent or trace_of(parent).header,
+        trace_state=read_tracestate(inbound.header(b"tracestate"), parent) if b"tracestate" in headers else None,
         steps=inbound.steps,
         priority="batch" if caller.priority == "batch" else "interactive",
         local_only=caller.privacy == "local",
     )
-    ours = [name for name in inbound.headers if name.startswith(PREFIX) or name == HEADER]
+    ours = [name for name in headers if name[:OURS] == PREFIX or name == HEADER]
     return _as_asked(terms, inbound, caller, ours) if ours else terms
 
 

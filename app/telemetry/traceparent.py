@@ -34,7 +34,7 @@ class Trace:
 
     def child(self, random: RandomBytes = random_bytes) -> Trace:
         """The next step of the same trace, whose header goes to an upstream."""
-        return replace(self, span_id=_id(8, random))
+        return replace(self, span_id=_id(random(8)))
 
 
 def read_traceparent(header: str | None) -> Trace | None:
@@ -60,9 +60,11 @@ def read_tracestate(header: str | None, traceparent: str | None) -> str | None:
 def trace_of(header: str | None, random: RandomBytes = random_bytes) -> Trace:
     """Our own step in the trace that `header` names, or in a new one."""
     incoming = read_traceparent(header) if header else None
-    return incoming.child(random) if incoming else Trace(_id(16, random), _id(8, random))
+    if incoming is not None:
+        return incoming.child(random)
+    ids = random(24)
+    return Trace(_id(ids[:16]), _id(ids[16:]))
 
 
-def _id(size: int, random: RandomBytes) -> str:
-    data = random(size)
-    return data.hex() if any(data) else "1".rjust(2 * size, "0")  # all zeros would mean "no id"
+def _id(data: bytes) -> str:
+    return data.hex() if any(data) else "1".rjust(2 * len(data), "0")  # all zeros would mean "no id"

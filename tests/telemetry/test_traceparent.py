@@ -67,11 +67,12 @@ def test_ids_are_never_all_zeros() -> None:
     assert read_traceparent(begun.header) == begun
 
 
-@given(st.binary(min_size=16, max_size=16))
+@given(st.binary(min_size=24, max_size=24))
 def test_ids_are_the_random_bytes(data: bytes) -> None:
     begun = trace_of(None, random=lambda size: data[:size])
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", begun.header)
-    assert not any(data) or begun.trace_id == data.hex()
+    assert not any(data[:16]) or begun.trace_id == data[:16].hex()
+    assert not any(data[16:]) or begun.span_id == data[16:].hex()
 
 
 @given(st.text())
