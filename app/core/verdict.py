@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from dataclasses import field
 from typing import Final
 
 from app.core.value import value
@@ -9,6 +11,7 @@ from app.core.value import value
 TIERS: Final = (("simple", 0.25), ("moderate", 0.5), ("complex", 0.75), ("very_complex", 1.0))
 """Names and upper bounds of the tiers; a score on a bound belongs to the tier above."""
 TIER_NAMES: Final = tuple(name for name, _ in TIERS)
+_BOUNDS: Final = tuple(bound for _, bound in TIERS[:-1])
 TASKS: Final = (
     "code",
     "debug",
@@ -40,18 +43,15 @@ class Verdict:
     gain: float = 0.0
     task_confidence: float = 1.0
     uncorrected: float | None = None
+    tier: str = field(init=False, compare=False)
+    learnt_tier: str = field(init=False, compare=False)
 
-    @property
-    def tier(self) -> str:
-        return tier_of(self.score)
-
-    @property
-    def learnt_tier(self) -> str:
-        return tier_of(self.score if self.uncorrected is None else self.uncorrected)
+    def __post_init__(self) -> None:
+        """Both are asked several times for every request."""
+        tier = tier_of(self.score)
+        object.__setattr__(self, "tier", tier)
+        object.__setattr__(self, "learnt_tier", tier if self.uncorrected is None else tier_of(self.uncorrected))
 
 
 def tier_of(score: float) -> str:
-    for name, bound in TIERS:
-        if score < bound:
-            return name
-    return TIERS[-1][0]
+    return TIER_NAMES[bisect(_BOUNDS, score)]
