@@ -94,10 +94,12 @@ class Bench:
             if self._started(running):
                 self._running[target.name] = running
 
-    def _started(self, running: Running) -> bool:
+    def _started(self, running: Running, *, warm: bool = True) -> bool:
+        """`warm`: it is asked for half a second, which lets its heap grow, and its store."""
         try:
             running.start()
-            uvloop.run(measure(running.ask(WARM_UP.model), WARM_UP))
+            if warm:
+                uvloop.run(measure(running.ask(WARM_UP.model), WARM_UP))
             running.freeze()
         except Failed as error:
             self._tell(f"{running.target.name} is left out: {error}")
@@ -122,7 +124,7 @@ class Bench:
                 if workload.fresh and before.target.command:
                     before.stop()
                     fresh = Running(before.target, upstreams, self._run, self._cores.gateway)
-                    if self._started(fresh):
+                    if self._started(fresh, warm=False):
                         self._measured(fresh, workload, 0)
                         fresh.stop()
 
