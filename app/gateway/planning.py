@@ -30,6 +30,7 @@ from app.routing.rules import Rules
 from app.routing.signals import Signals
 
 CountsOf = Callable[[Iterable[str], str, str], Counts | None]
+RULES_KEPT: Final = 64
 NO_FLAGS: Final[Mapping[str, bool]] = MappingProxyType({})
 
 
@@ -70,6 +71,7 @@ class Planning:
     draw: Callable[[], float] = random.random
     version: str = ""
     _prefer: dict[str, tuple[str, ...]] = field(init=False)
+    _known: dict[tuple[bool, bool, bool, float | None], Rules] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._prefer = {name: tuple(task.prefer) for name, task in self.routing.tasks.items()}
@@ -77,6 +79,7 @@ class Planning:
     def configure(self, routing: Routing, version: str) -> None:
         """For every request from now on, whole: a plan is made by one configuration."""
         self.routing, self.version = routing, version
+        self._known.clear()
         self.recent.aim(routing.target_local)
 
     def __call__(self, request: AnyRequest, caller: Caller, registry: Registry) -> Planned:
@@ -128,17 +131,28 @@ class Planning:
         return verdict if counts is None else corrected(verdict, {(verdict.task_type, tier): counts})
 
     def _rules(self, flags: Mapping[str, bool]) -> Rules:
+        """Made once for all requests to which the same applies."""
+        routed, local, paid = flags["MULTI_MODEL_ROUTER"], flags["LOCAL_MODELS"], flags["CLOUD_FALLBACK"]
+        threshold = self.recent.threshold()
+        rules = self._known.get((routed, local, paid, threshold))
+        if rules is None:
+            if len(self._known) >= RULES_KEPT:
+                self._known.clear()
+            rules = self._known[routed, local, paid, threshold] = self._made(routed, local, paid, threshold)
+        return rules
+
+    def _made(self, routed: bool, local: bool, paid: bool, threshold: float | None) -> Rules:
         routing = self.routing
         return Rules(
             strategy=routing.strategy,
-            routed=flags["MULTI_MODEL_ROUTER"],
+            routed=routed,
             default_model=routing.default_model,
-            local=flags["LOCAL_MODELS"],
-            paid=flags["CLOUD_FALLBACK"] and routing.cloud != "never",
+            local=local,
+            paid=paid and routing.cloud != "never",
             emergency=routing.cloud == "emergency",
             fallback=routing.fallback.on,
             degrade=routing.degrade,
-            threshold=self.recent.threshold(),
+            threshold=threshold,
             max_local_latency=routing.max_local_latency,
             prefer=self._prefer,
             chains=routing.fallback.abilities,

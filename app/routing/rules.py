@@ -127,7 +127,7 @@ class Opened(NamedTuple):
 def opened(bounds: Bounds, registry: Registry) -> Opened:
     """Of all models, for a request to `auto`: the thrifty first."""
     request, caller, rules = bounds.request, bounds.caller, bounds.rules
-    word = not caller.models or caller.may_use(request.model)
+    word = request.model if caller.models else None  # a key for some models may be one for this very word
     key = (request.needs, caller.models, word, bounds.local_only, rules.local, rules.paid)
     return registry.remember(key, lambda: sorted_out(registry.by_thrift, bounds))
 
