@@ -40,7 +40,7 @@ class Flags:
         said = self.overrides
         varies = said.key or said.agent or said.tenant or any(share not in (0, 1) for share in self.shares.values())
         varies = varies or self.served is not None
-        for_all = None if varies else MappingProxyType({name: bool(share) for name, share in self.shares.items()})
+        for_all = None if varies else {name: bool(share) for name, share in self.shares.items()}
         object.__setattr__(self, "_for_all", for_all)
 
     @classmethod

@@ -126,6 +126,7 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
     model = _model(fields)
     messages = read_messages(fields, limits.messages)
     rare = _ABSENT if fields.keys() <= _USUAL else _rare(fields, limits)
+    needs = needs_of(messages, rare.tools, rare.tool_choice, rare.format)
     hints, extra = _rest(fields)
     return Request(
         model=model,
@@ -146,7 +147,7 @@ def read_request(body: bytes, terms: Terms, limits: Limits) -> Request:
         logprobs=rare.logprobs,
         hints=hints,
         extra=extra,
-        needs=needs_of(messages, rare.tools, rare.tool_choice, rare.format) | rare.needs,
+        needs=needs | rare.needs if rare.needs else needs,
         input_bytes=text_size(messages, rare.tools, rare.format),
     )
 
@@ -260,7 +261,7 @@ def needs_of(
     messages: tuple[Message, ...], tools: tuple[Tool, ...], choice: ToolChoice | None, form: Format | None
 ) -> frozenset[Ability]:
     """What a model must be able to do for these messages, tools and format. Fits any dialect."""
-    needs = {Ability.CHAT}
+    needs: set[Ability] = set()
     for message in messages:
         for part in message.parts:
             if type(part) is TextPart:
@@ -280,9 +281,10 @@ def needs_of(
         needs.add(Ability.JSON_SCHEMA if form.kind == "json_schema" else Ability.JSON_OBJECT)
     if messages and messages[-1].role == "assistant":
         needs.add(Ability.PREFILL)
-    return frozenset(needs)
+    return _CHAT | needs if needs else _CHAT  # the same one for most, whose hash is known
 
 
+_CHAT: Final = frozenset({Ability.CHAT})
 _NOTHING: Final[frozenset[Ability]] = frozenset()
 _NEEDS_OF_PART: Final[Mapping[type, frozenset[Ability]]] = {
     ToolUsePart: frozenset({Ability.TOOLS}),
