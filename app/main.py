@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any, Final
 
@@ -71,6 +72,7 @@ class Application:
     async def _lifespan(self, state: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """`state` is what the server hands to everything that belongs to it."""
         await receive()
+        sys.set_asyncgen_hooks(firstiter=None)  # else the loop notes each, to close what nobody did: all of ours are
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._start(state, stack)
