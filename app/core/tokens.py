@@ -27,7 +27,7 @@ def most(text: str) -> int:
     """At least as many tokens as any byte-level tokenizer makes of the text, those included that normalise it first:
     that turns some characters into many (U+FDFA has 3 bytes before and 33 after)."""
     if text.isascii():
-        return upper_bound(len(text))
+        return len(text)
     if unicodedata.is_normalized("NFKC", text):
         return upper_bound(bytes_of(text))
     return upper_bound(max(bytes_of(text), bytes_of(unicodedata.normalize("NFKC", text))))

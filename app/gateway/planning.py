@@ -126,6 +126,8 @@ class Planning:
 
     def _corrected(self, verdict: Verdict, registry: Registry) -> Verdict:
         """By how local models did here with such requests."""
+        if not registry.local_ids:
+            return verdict
         tier = verdict.tier
         counts = self.counts(registry.local_ids, verdict.task_type, tier)
         return verdict if counts is None else corrected(verdict, {(verdict.task_type, tier): counts})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from app.core.caller import Caller
 from app.core.card import Card
@@ -61,50 +61,41 @@ def plan(
     strategy = named.strategy or request.terms.strategy or rules.strategy
     private = request.terms.strategy == "privacy" or (named.card is None and strategy == "privacy")
     local_only = private or request.terms.local_only or caller.privacy == "local"
-    bounds = Bounds(request, caller, rules, named.card, local_only)
-    case = _Case(bounds, registry, rules, signals, verdict, size_of(request))
+    bounds, size = Bounds(request, caller, rules, named.card, local_only), size_of(request)
     if named.card is not None:
-        return _with_fallbacks(named.card, "asked for by name", case)
+        return _with_fallbacks(named.card, "asked for by name", bounds, registry, signals, verdict, size)
     if not rules.routed and (default := _default(registry, rules, request)) is not None:
-        return _with_fallbacks(default, "routing is off", case)
-    return _routed(strategy, case)
-
-
-class _Case(NamedTuple):
-    bounds: Bounds
-    registry: Registry
-    rules: Rules
-    signals: Signals
-    verdict: Verdict | None
-    size: Size
+        return _with_fallbacks(default, "routing is off", bounds, registry, signals, verdict, size)
+    return _routed(strategy, bounds, registry, signals, verdict, size)
 
 
 # --- auto -----------------------------------------------------------------------------------------------------------
 
 
-def _routed(strategy: str, case: _Case) -> Plan:
+def _routed(
+    strategy: str, bounds: Bounds, registry: Registry, signals: Signals, verdict: Verdict | None, size: Size
+) -> Plan:
     """Rules, strategy, moment."""
-    request, registry, rules, signals = case.bounds.request, case.registry, case.rules, case.signals
-    before = signals.previous
-    open_ = opened(case.bounds, registry)
-    field = estimated(open_.fit, case.size, signals, case.verdict, open_.smallest)
-    narrowed(field, request, case.size, signals, registry)
-    trigger, waiting = emergency(field, case.bounds, signals, registry) if rules.emergency else (None, None)
+    request, rules, before = bounds.request, bounds.rules, signals.previous
+    open_ = opened(bounds, registry)
+    field = estimated(open_.fit, size, signals, verdict, open_.smallest)
+    narrowed(field, request, size, signals, registry)
+    trigger, waiting = emergency(field, bounds, signals, registry) if rules.emergency else (None, None)
     if not field.profiles:
         raise none_left((*open_.left, *field.left), request)
     question = Question(
         strategy,
-        case.size.needed,
+        size.needed,
         rules,
         signals,
-        case.verdict,
+        verdict,
         None if before is None else field.index(before),
-        _preferred(registry, rules, case.verdict) if rules.prefer else (),
-        side_of(case.verdict, rules, None if before is None else registry.profile(before), trigger),
+        _preferred(registry, rules, verdict) if rules.prefer else (),
+        side_of(verdict, rules, None if before is None else registry.profile(before), trigger),
         _chains(registry, rules, request) if rules.chains else (),
     )
     left_out = open_.excluded + excluded(field.left) if field.left else open_.excluded
-    made = _planned(field, question, left_out, trigger, case.size)
+    made = _planned(field, question, left_out, trigger, size)
     if waiting is None or not waiting.profiles or not rules.fallback:
         return made
     return replace(made, reserve=_reserve(waiting, question))
@@ -193,17 +184,25 @@ def _chained(order: list[int], said: list[str], field: Field, question: Question
 # --- one model, and what stands in for it ---------------------------------------------------------------------------
 
 
-def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
+def _with_fallbacks(
+    head: Card,
+    reason: str,
+    bounds: Bounds,
+    registry: Registry,
+    signals: Signals,
+    verdict: Verdict | None,
+    size: Size,
+) -> Plan:
     """One model, and behind it what its own list names."""
-    registry, request = case.registry, case.bounds.request
-    ids = dict.fromkeys((head.id, *(head.fallback if case.rules.fallback else ())))
+    request, rules = bounds.request, bounds.rules
+    ids = dict.fromkeys((head.id, *(head.fallback if rules.fallback else ())))
     profiles = [each for each in map(registry.profile, ids) if each is not None]
-    fit, left, left_out, _ = sorted_out(profiles, case.bounds)
-    field = estimated(fit, case.size, case.signals, case.verdict)
+    fit, left, left_out, _ = sorted_out(profiles, bounds)
+    field = estimated(fit, size, signals, verdict)
     if request.terms.max_cost_nano is not None:
         field.leave_out(costs_too_much(request.terms.max_cost_nano))
     if len(field.profiles) > 1 and signed(request):
-        signer = registry.get(case.signals.previous or "") or head
+        signer = registry.get(signals.previous or "") or head
         field.leave_out(not_its_signer(signer, dropped=True), but_never_all=True)
     if not field.profiles:
         raise (*left, *field.left)[0][1].error()
@@ -212,8 +211,8 @@ def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
         each if each.card is head else each._replace(stands_in_for=head.id)
         for each in field.candidates(range(len(said)), said)
     ]
-    chance = Chance(_in_order(candidates, case.signals.demoted), 1.0)
-    return _plan(chance, "named", left_out + excluded(field.left), case.rules, case.verdict, case.size)
+    chance = Chance(_in_order(candidates, signals.demoted), 1.0)
+    return _plan(chance, "named", left_out + excluded(field.left), rules, verdict, size)
 
 
 def _default(registry: Registry, rules: Rules, request: AnyRequest) -> Card | None:

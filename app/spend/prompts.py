@@ -17,7 +17,6 @@ from app.core.card import Ability, Card
 from app.core.errors import Unbounded
 from app.core.messages import (
     MediaPart,
-    Message,
     Part,
     RefusalPart,
     TextPart,
@@ -103,7 +102,10 @@ def prompt_tokens(request: Request, card: Card, family: Family, *, strict: bool)
     """At most as many as the upstream can bill. Never more than the window: a prompt beyond it is refused."""
     total = family.base
     for index, message in enumerate(request.messages):
-        total += _message(message, index, family, strict)
+        total += family.message + (most(message.name) if message.name else 0)
+        for part in message.parts:
+            tokens = most(part.text) if type(part) is TextPart else _part(part, index, family, strict)
+            total += family.message + tokens
     if request.tools:
         total += family.tools + sum(_tool(tool, family) for tool in request.tools)
         if any(tool.custom for tool in request.tools):  # whose grammar is in the body alone
@@ -122,13 +124,6 @@ def _json(value: Any) -> int:
 def _tool(tool: Tool, family: Family) -> int:
     text = most(tool.name) + most(tool.description or "") + _json(tool.schema)
     return family.tool + TOOL_TOKENS_PER_BYTE * text
-
-
-def _message(message: Message, at: int, family: Family, strict: bool) -> int:
-    total = family.message + (most(message.name) if message.name else 0)
-    for part in message.parts:
-        total += family.message + _part(part, at, family, strict)
-    return total
 
 
 def _part(part: Part, at: int, family: Family, strict: bool) -> int:
