@@ -53,6 +53,20 @@ def test_depth_is_counted_and_not_brackets() -> None:
         parse(b'[[], {"a": [1]}]', 2)
 
 
+@pytest.mark.parametrize("padding", [10, 10_000])
+@pytest.mark.parametrize("pair", [b"[]", b'{"a":}'])
+def test_depth_is_bounded_in_short_and_in_long_bodies(padding: int, pair: bytes) -> None:
+    """What is nested without bounds overflows whoever walks it."""
+    start, end = pair[:-1], pair[-1:]
+    for depth, levels in ((9, 8), (8, 8), (7, 8)):
+        nested = b'["%s", %s"x"%s]' % (b"x" * padding, start * (levels - 1), end * (levels - 1))
+        if levels > depth:
+            with pytest.raises(TooDeep):
+                parse(nested, depth)
+        else:
+            assert parse(nested, depth)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
