@@ -31,9 +31,10 @@ from app.spend.rebuild import (
     differences,
     expected,
 )
-from app.store.ledger import KEPT_MS, OPEN_MS
+from app.store.ledger import OPEN_MS
 from app.store.opening import open_store
 from app.store.restoring import Amounts, LedgerKeys, Unsettled, Written, counts_spend, sums_costs
+from app.store.settling import KEPT_MS
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import hiredis
 
-from app.core.errors import InternalError, StoreUnavailable
+from app.core.errors import InternalError, InvalidValue, StoreUnavailable
 from app.core.tasks import TaskOwner
 from app.store import layout
 from app.store.address import Address
@@ -27,7 +27,6 @@ from app.store.link import Command, Link, Unreachable, Value, open_link, pack
 from app.store.scripts import Script
 
 Observer = Callable[[str, float], None]
-Asked = tuple[Script, Command]
 
 CALL_SECONDS: Final = 0.4  # paid requests are refused within half a second
 OPEN_SECONDS: Final = 5.0
@@ -52,20 +51,28 @@ def _unobserved(name: str, seconds: float) -> None:
 class _Call:
     """One command on its way. `again`: it may be sent twice. `script`: the script that was asked for."""
 
-    __slots__ = ("again", "due", "future", "packed", "script")
+    __slots__ = ("again", "began", "command", "due", "future", "packed", "script")
 
     def __init__(
-        self, packed: bytes, future: asyncio.Future[Any], due: float, again: bool, script: Asked | None
+        self,
+        command: Command,
+        packed: bytes,
+        future: asyncio.Future[Any],
+        due: float,
+        again: bool,
+        script: Script | None,
     ) -> None:
+        self.command = command
         self.packed = packed
         self.future = future
         self.due = due
         self.again = again
         self.script = script
+        self.began = time.perf_counter()  # the loop's own clock may count in milliseconds
 
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+    @property
+    def name(self) -> str:
+        return str(self.command[0]) if self.script is None else self.script.name
 
 
 class Store:
@@ -97,25 +104,15 @@ class Store:
 
     # --- what callers use -------------------------------------------------------------------------------------------
 
-    async def run(
+    def run(
         self, script: Script, keys: Sequence[str] = (), args: Sequence[Value] = (), *, again: bool = False
-    ) -> Any:
+    ) -> asyncio.Future[Any]:
         """The script's reply. All keys it touches are named; `again`: running it twice does no harm."""
-        command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        # The loop's own clock may count in milliseconds.
-        reply, began = self._send(pack(command), again, (script, command)), time.perf_counter()
-        try:
-            return await reply
-        finally:
-            self._observer(script.name, time.perf_counter() - began)
+        return self._send(("EVALSHA", script.sha, len(keys), *keys, *args), again, script)
 
     async def call(self, *command: Value, again: bool = False) -> Any:
         """The reply of one command; bulk strings are bytes."""
-        reply, began = self._send(pack(command), again, None), time.perf_counter()
-        try:
-            return await reply
-        finally:
-            self._observer(str(command[0]), time.perf_counter() - began)
+        return await self._send(command, again, None)
 
     async def ping(self) -> None:
         await self.call("PING", again=True)
@@ -190,17 +187,24 @@ class Store:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _send(self, packed: bytes, again: bool, script: Asked | None) -> asyncio.Future[Any]:
-        if self._down:
-            raise StoreUnavailable("The store is away.", retry_after=1)
-        if len(self._outbox) + len(self._sent) >= self._max_pending:
-            raise StoreUnavailable("The store has too much to do.", retry_after=1)
+    def _send(self, command: Command, again: bool, script: Script | None) -> asyncio.Future[Any]:
+        """Never raises: what cannot be sent has failed."""
         loop = asyncio.get_running_loop()
-        call = _Call(packed, loop.create_future(), loop.time() + self._timeout, again, script)
-        self._post(call)
-        if self._timer is None:
-            self._wake_at(call.due)
-        return call.future
+        future: asyncio.Future[Any] = loop.create_future()
+        if self._down:
+            future.set_exception(StoreUnavailable("The store is away.", retry_after=1))
+        elif len(self._outbox) + len(self._sent) >= self._max_pending:
+            future.set_exception(StoreUnavailable("The store has too much to do.", retry_after=1))
+        else:
+            try:
+                call = _Call(command, pack(command), future, loop.time() + self._timeout, again, script)
+            except InvalidValue as error:
+                future.set_exception(error)
+                return future
+            self._post(call)
+            if self._timer is None:
+                self._wake_at(call.due)
+        return future
 
     def _post(self, call: _Call) -> None:
         self._outbox.append(call)
@@ -230,25 +234,31 @@ class Store:
         if isinstance(reply, hiredis.ReplyError):
             self._on_error(call, reply)
         else:
+            self._observer(call.name, time.perf_counter() - call.began)
             call.future.set_result(reply)
+
+    def _fail(self, call: _Call, error: Exception) -> None:
+        if not call.future.done():
+            self._observer(call.name, time.perf_counter() - call.began)
+            call.future.set_exception(error)
 
     def _on_error(self, call: _Call, error: hiredis.ReplyError) -> None:
         kind = str(error).partition(" ")[0]
-        if kind == "NOSCRIPT" and call.script is not None:
-            script, command = call.script
-            call.packed, call.script = pack(("EVAL", script.source, *command[2:])), None
+        if kind == "NOSCRIPT" and call.script is not None and call.command[0] == "EVALSHA":
+            call.command = ("EVAL", call.script.source, *call.command[2:])
+            call.packed = pack(call.command)
             self._post(call)
         elif kind == "MOVED" and self._follow_to(str(error)):
             self._outbox.append(call)
             self._abort()
         elif kind in NOT_NOW:
-            call.fail(StoreUnavailable(f"The store cannot serve now ({kind}).", retry_after=1))
+            self._fail(call, StoreUnavailable(f"The store cannot serve now ({kind}).", retry_after=1))
             if kind == "READONLY":  # a failover: the name may lead to the new primary
                 self._abort()
         else:
             ours = InternalError("The store refused a command.")
             ours.__cause__ = error
-            call.fail(ours)
+            self._fail(call, ours)
 
     def _follow_to(self, moved: str) -> bool:
         """All our keys share one slot of a cluster, so one address at a time is enough."""
@@ -274,7 +284,7 @@ class Store:
             if call.due > now:
                 following = call.due if following is None else min(following, call.due)
             else:
-                call.fail(StoreUnavailable("The store did not answer in time.", retry_after=1))
+                self._fail(call, StoreUnavailable("The store did not answer in time.", retry_after=1))
         if self._sent and self._sent[0].due + self._timeout <= now:
             self._abort()
         elif self._sent:
@@ -311,7 +321,7 @@ class Store:
                 call.again = False
                 self._outbox.appendleft(call)
             else:
-                call.fail(StoreUnavailable("The store went away before it answered.", retry_after=1))
+                self._fail(call, StoreUnavailable("The store went away before it answered.", retry_after=1))
         self._tasks.spawn(self._reconnect(), "store-reconnect")
 
     async def _reconnect(self) -> None:
@@ -332,6 +342,6 @@ class Store:
 
     def _fail_all(self, why: str) -> None:
         for call in (*self._sent, *self._outbox):
-            call.fail(StoreUnavailable(why, retry_after=1))
+            self._fail(call, StoreUnavailable(why, retry_after=1))
         self._sent.clear()
         self._outbox.clear()

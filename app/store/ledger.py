@@ -23,6 +23,8 @@ from app.store.client import Store
 from app.store.leases import HeldLease, OpenLeases
 from app.store.link import Value
 from app.store.scripts import load
+from app.store.settling import Settlement, asked, kept_ms
+from app.store.together import Together
 
 ADMIT: Final = load("admit")
 EXTEND: Final = load("extend")
@@ -39,8 +41,6 @@ FINAL_MS: Final = 600_000
 """How long a settled lease is remembered. Unknown means settled as well, so this only has to outlive a call that was
 given up but still lies in some buffer."""
 SEEN_SECONDS: Final = layout.lifetime("acknowledged")
-KEPT_MS: Final = 33 * layout.DAY * 1_000
-"""How long a counter outlives its period, so that what began in it can end in it, and reports can read it."""
 MOST_NANO: Final = 10**15
 """What one call is held or charged for at most, a million dollars, so that no sum overflows, whatever an upstream says
 that it used."""
@@ -125,6 +125,7 @@ class LedgerStore:
         self.seen = Seen()
         self._store = store
         self._leases = OpenLeases(store)
+        self._settling = Together(self._settle)
         self._durable = False
 
     @property
@@ -203,23 +204,9 @@ class LedgerStore:
         """`final` is settled, released, expired (taken only when the lease is due), or recorded: books a call that was
         never held. `actual_nano` None: all that is held. The cells are added once; where an expired lease is settled
         late, what its expiry added to the same cells is taken off first."""
-        scopes = _scopes(lease.counters)
-        seen, durable = self.seen, self._durable  # as they are when it is sent
-        keys: list[str] = [layout.EPOCH, _lease_key(lease.id), layout.LEASES, _seen_key(seen), *scopes.keys]
+        seen, durable = self.seen, self._durable
         actual = "" if actual_nano is None else max(0, min(actual_nano, MOST_NANO))
-        periods = scopes.periods if final == RECORDED else ()
-        args: list[Value] = [lease.epoch, lease.id, actual, final, OPEN_MS, FINAL_MS, len(scopes.keys)]
-        args += (len(periods) // 2, seen.number if durable or seen.number else "", SEEN_SECONDS, *periods)
-        by_key: dict[str, list[Value]] = {}
-        for key, field, amount, seconds in cells:
-            if key not in by_key:
-                by_key[key] = [seconds, 0]
-            by_key[key] += field, amount
-        for key, row in by_key.items():
-            row[1] = len(row) // 2 - 1
-            keys.append(key)
-            args += row
-        reply = await self._store.run(SETTLE, keys, args, again=True)
+        reply = await self._settling.ask(Settlement(_lease_key(lease.id), lease, actual, final, cells))
         try:
             said = _settlement(reply)
             if durable and isinstance(said, Settled) and said.applied:
@@ -227,6 +214,12 @@ class LedgerStore:
             return said
         except (TypeError, ValueError, LookupError) as error:
             raise _nonsense() from error
+
+    def _settle(self, some: Sequence[Settlement]) -> asyncio.Future[Any]:
+        seen = self.seen  # as it is when it is sent
+        known: Value = seen.number if self._durable or seen.number else ""
+        keys = (layout.EPOCH, layout.LEASES, _seen_key(seen))
+        return self._store.run(SETTLE, *asked(some, keys, (OPEN_MS, FINAL_MS, known, SEEN_SECONDS)), again=True)
 
     async def hand_back(self, rates: Sequence[tuple[Rate, int]] = (), seats: Seats | None = None) -> None:
         """Units that were asked for and not used, and the seat of a request that is over. Sent once: what is lost on
@@ -277,7 +270,6 @@ class _Scopes(NamedTuple):
 
     keys: tuple[str, ...]
     args: tuple[int, ...]
-    periods: tuple[int, ...]
     json: bytes
 
 
@@ -285,14 +277,9 @@ class _Scopes(NamedTuple):
 def _scopes(counters: tuple[Counter, ...]) -> _Scopes:
     """Cached: the counters of a key are the same for all its requests of a day."""
     args: list[int] = []
-    periods: list[int] = []
-    for counter in counters:
-        kept = KEPT_MS if counter.ends_ms else counter.keep_ms
-        args += (-1 if counter.limit_nano is None else counter.limit_nano, counter.starts_ms, counter.ends_ms, kept)
-        periods += (counter.ends_ms, kept)
-    return _Scopes(
-        tuple(counter.key for counter in counters), tuple(args), tuple(periods), orjson.dumps([*map(tuple, counters)])
-    )
+    for each in counters:
+        args += (-1 if each.limit_nano is None else each.limit_nano, each.starts_ms, each.ends_ms, kept_ms(each))
+    return _Scopes(tuple(each.key for each in counters), tuple(args), orjson.dumps([*map(tuple, counters)]))
 
 
 def _lease_key(id: str) -> str:

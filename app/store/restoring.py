@@ -15,7 +15,8 @@ import orjson
 from app.core.spending import Counter
 from app.store import layout
 from app.store.client import Store
-from app.store.ledger import EXPIRED, HELD, KEPT_MS, OPEN_MS
+from app.store.ledger import EXPIRED, HELD, OPEN_MS
+from app.store.settling import KEPT_MS
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -518,7 +518,7 @@ async def test_what_cannot_be_booked_keeps_nobody_else_from_it(one: Gateway, cap
     for lease in (leases := [one.lease(f"l{number}", 10) for number in range(3)]):
         await one.ledger.admit(lease)
         await one.outbox.put(entry_of(SETTLED, lease, 1, 4))
-    broken = replace(leases[0], counters=(TOTAL._replace(starts_ms=[]),))  # type: ignore[arg-type]
+    broken = replace(leases[0], counters=(TOTAL._replace(ends_ms=[1]),))  # type: ignore[arg-type]
     await one.outbox.put(entry_of(SETTLED, broken, 1, 4))
     for _ in range(3):
         await one.ledger.tend()

@@ -12,7 +12,6 @@ from app.store import layout
 from app.store.client import Store
 from app.store.leases import HeldLease
 from app.store.ledger import (
-    KEPT_MS,
     MOST_NANO,
     Admitted,
     Denied,
@@ -25,6 +24,7 @@ from app.store.ledger import (
     WrongEpoch,
     WrongPeriod,
 )
+from app.store.settling import KEPT_MS
 from tests.store.live import puppet
 
 LEASE_MS = 60_000
@@ -487,3 +487,39 @@ async def test_durability_is_the_servers(tmp_path: Path) -> None:
         store = Store(server.address, make_durable=make_durable)
         await LedgerStore(store).make_durable()
     assert asked == [1]
+
+
+async def test_what_ends_in_the_same_moment_is_booked_as_if_one_after_the_other(ledger: LedgerStore) -> None:
+    """All of them are one call; sums that were mixed up would be charges that nobody can prove."""
+    store, other = ledger._store, Counter("k", "key", "total", layout.key("spend", "other"), None, 0, 0)
+    day, ever = layout.key("costs", "d"), layout.COSTS_TOTAL
+    cells = (CostCell(day, "cost", 7, 60), CostCell(ever, "cost", 7, 0))
+    for number in range(60):
+        await ledger.admit(lease(f"l{number}", 1, counter(limit=1_000), other), lease_ms=LEASE_MS)
+    await ledger.admit(lease("old", 5), lease_ms=0)
+    await ledger.settle(lease("old", 5), None, "expired", (CostCell(day, "cost", 5, 60),))
+    await store.call("SET", layout.key("lease", "bad"), "what is no hash")
+    said = await asyncio.gather(
+        *(ledger.settle(lease(f"l{each}", 1, counter(limit=1_000), other), 3, "settled", cells) for each in range(60)),
+        ledger.settle(lease("l7", 1, counter(limit=1_000), other), 9, "settled", cells),
+        ledger.settle(lease("old", 5), 2, "settled", (CostCell(day, "cost", 2, 60),)),
+        ledger.settle(lease("new", 0), 4, "recorded", cells[:1]),
+        ledger.settle(lease("huge", 0), MOST_NANO, "recorded"),
+        ledger.settle(lease("none", 3), 4, "settled", cells),
+        ledger.settle(lease("bad", 3), 4, "settled", cells),
+        return_exceptions=True,
+    )
+    assert said[:60] == [Settled(True, "held", 3, 1)] * 60
+    assert said[60:65] == [
+        Settled(False, "settled"),
+        Settled(True, "expired", -3, 5),
+        Settled(True, "", 4, 0),
+        Settled(True, "", MOST_NANO, 0),
+        Settled(False, ""),
+    ]
+    assert isinstance(said[65], InternalError), "one that cannot be booked is no affair of the others"
+    assert await ledger.used((counter(), other)) == [(180 + 2 + 4 + MOST_NANO, 0), (180, 0)]
+    assert await store.call("HGETALL", day) == [b"cost", b"429"]
+    assert await store.call("HGETALL", ever) == [b"cost", b"420"]
+    assert await ledger.held() == []
+    assert 0 < await store.call("TTL", day) <= 60

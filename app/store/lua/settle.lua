@@ -1,81 +1,130 @@
--- KEYS: 1 epoch, 2 lease, 3 leases, 4 settlements acknowledged to those who settle, then its counters, then the keys of
---       the cost cells
--- ARGV: 1 epoch, 2 lease id, 3 nano-dollars charged ('': all that is held), 4 final (settled, released, expired,
---       recorded), 5 lifetime of the record of an expired lease, 6 of any other, 7 number of counters,
---       8 number of periods (0, or as many as counters), 9 how many acknowledged settlements they know of ('': they do
---       not count them), 10 for how many seconds the store does, then per period: end, milliseconds kept,
---       then per key of cells: its seconds (0: for ever), number of cells, and per cell: field, amount
--- -> {1, state before, change of used, held before, acknowledged} | {2, state} final already ('': unknown)
---    | {3} not due yet | {-1, epoch, older} unknown here, and this is another epoch, or (older 1) the store has fewer
---    settlements than it acknowledged: then it counts no more of them, so that it never seems to have them again
+-- KEYS: 1 epoch, 2 leases, 3 settlements acknowledged to those who settle, then the lease of each settlement, then the
+--       counters, then the keys of the cost cells
+-- ARGV: 1 number of settlements, 2 of counters, 3 of cells, 4 lifetime of the record of an expired lease, 5 of any other,
+--       6 how many acknowledged settlements they know of ('': they do not count them), 7 for how many seconds the store
+--       does, then per counter: its place in KEYS, end, milliseconds kept, per cell: its place in KEYS, field, seconds of
+--       the key (0: for ever), and per settlement: epoch, lease id, nano-dollars charged ('': all that is held), final
+--       (settled, released, expired, recorded), how many of the counters, how many of the cells, which counters, and
+--       which cell by how much
+-- -> per settlement: {1, state before, change of used, held before, acknowledged} | {2, state} final already
+--    ('': unknown) | {3} not due yet | {-1, epoch, older} unknown here, and this is another epoch, or (older 1) the
+--    store has fewer settlements than it acknowledged: then it counts no more of them, so that it never seems to have
+--    them again | an error, which is no affair of the others
 -- An expired lease was charged without being asked; who settles it late corrects that charge, and the cells, once.
 -- `recorded` books what was never held. A release that comes before its admission leaves word of itself.
-local id, final, counters, periods = ARGV[2], ARGV[4], tonumber(ARGV[7]), tonumber(ARGV[8])
-local v = redis.call('HMGET', KEYS[2], 's', 'a', 'c')
-local state, held, charged = v[1] or '', v[2] or '0', v[3] or '0'
-local actual, change = ARGV[3], 0
-local known, seen = tonumber(ARGV[9]), 0
-if known then seen = tonumber(redis.call('GET', KEYS[4]) or 0) end
-if actual == '' then actual = held end
+-- What all settlements add to the same field is added up first. A number that is so large that its sum might not be
+-- exact goes alone.
+local settlements, counters, cells = tonumber(ARGV[1]), {}, {}
+local known, LARGE = tonumber(ARGV[6]), 2 ^ 44
+local epoch, seen = redis.call('GET', KEYS[1]), 0
+if known then seen = tonumber(redis.call('GET', KEYS[3]) or 0) end
+local counted = known and seen >= known
 
-if state == '' then
-  local epoch = redis.call('GET', KEYS[1])
-  if not epoch or epoch ~= ARGV[1] then return {-1, epoch or '', 0} end
-  if known and seen < known then return {-1, epoch, 1} end
-  if final == 'released' then
-    redis.call('HSET', KEYS[2], 's', final)
-    redis.call('PEXPIRE', KEYS[2], ARGV[6])
-  end
-  if final ~= 'recorded' then return {2, ''} end
-elseif state == 'expired' then
-  if final == 'expired' then return {2, state} end
-elseif state ~= 'held' then
-  return {2, state}
-elseif final == 'expired' then
-  local due, t = tonumber(redis.call('ZSCORE', KEYS[3], id) or 0), redis.call('TIME')
-  if due > t[1] * 1000 + math.floor(t[2] / 1000) then return {3} end
+local function add(key, field, amount) -- a sum that is full stays as it is, and the others are written
+  redis.pcall('HINCRBY', key, field, type(amount) == 'string' and amount or string.format('%.0f', amount))
 end
-change = tonumber(actual) - tonumber(charged)
 
-redis.call('HSET', KEYS[2], 's', final, 'c', actual)
-redis.call('HDEL', KEYS[2], 'k', 'n', 'r', 'm')
-redis.call('PEXPIRE', KEYS[2], final == 'expired' and ARGV[5] or ARGV[6])
-redis.call('ZREM', KEYS[3], id)
+local function more(sum, key, field, amount)
+  local number = tonumber(amount)
+  if math.abs(number) < LARGE then return sum + number end
+  add(key, field, amount)
+  return sum
+end
 
-for i = 1, counters do
-  local key = KEYS[4 + i]
+local at = 7
+for i = 1, tonumber(ARGV[2]) do
+  counters[i] = {key = KEYS[tonumber(ARGV[at + 1])], ends = tonumber(ARGV[at + 2]) or 0,
+    kept = tonumber(ARGV[at + 3]) or 0, u = 0, h = 0}
+  at = at + 3
+end
+for i = 1, tonumber(ARGV[3]) do
+  cells[i] = {key = KEYS[tonumber(ARGV[at + 1])], field = ARGV[at + 2], seconds = ARGV[at + 3], sum = 0}
+  at = at + 3
+end
+
+local over = {} -- ids of leases that are open no more
+local function settle(lease, mine, id, actual, final, first, last_counter, last)
+  local v = redis.call('HMGET', lease, 's', 'a', 'c')
+  local state, held = v[1] or '', v[2] or '0'
+  if actual == '' then actual = held end
+  local change, freed = tonumber(actual) - tonumber(v[3] or 0), -tonumber(held)
   if state == '' then
-    redis.call('HINCRBY', key, 'u', actual)
-    local ends, kept = tonumber(ARGV[9 + 2 * i]), tonumber(ARGV[10 + 2 * i])
-    if ends > 0 then
-      redis.call('PEXPIREAT', key, string.format('%.0f', ends + kept))
-    elseif kept > 0 then
-      redis.call('PEXPIRE', key, string.format('%.0f', kept))
+    if not epoch or epoch ~= mine then return {-1, epoch or '', 0} end
+    if known and not counted then return {-1, epoch, 1} end
+    if final == 'released' then
+      redis.call('HSET', lease, 's', final)
+      redis.call('PEXPIRE', lease, ARGV[5])
     end
-  elseif redis.call('EXISTS', key) == 1 then -- one whose time is over does not come back
-    if state == 'held' and held ~= '0' then redis.call('HINCRBY', key, 'h', string.format('%.0f', -tonumber(held))) end
-    if change ~= 0 then redis.call('HINCRBY', key, 'u', string.format('%.0f', change)) end
+    if final ~= 'recorded' then return {2, ''} end
+  elseif state == 'expired' then
+    if final == 'expired' then return {2, state} end
+  elseif state ~= 'held' then
+    return {2, state}
+  elseif final == 'expired' then
+    local due, t = tonumber(redis.call('ZSCORE', KEYS[2], id) or 0), redis.call('TIME')
+    if due > t[1] * 1000 + math.floor(t[2] / 1000) then return {3} end
   end
-end
 
-local a, k = 11 + 2 * periods, 5 + counters
-while k <= #KEYS do
-  local seconds, last = tonumber(ARGV[a]), a + 2 * tonumber(ARGV[a + 1])
-  for i = a + 2, last, 2 do
-    local amount, booked = ARGV[i + 1], 'x:' .. KEYS[k] .. ':' .. ARGV[i]
+  redis.call('HSET', lease, 's', final, 'c', actual)
+  redis.call('HDEL', lease, 'k', 'n', 'r', 'm')
+  redis.call('PEXPIRE', lease, final == 'expired' and ARGV[4] or ARGV[5])
+  over[#over + 1] = id
+
+  for i = first, last_counter do
+    local counter = counters[tonumber(ARGV[i])]
+    if state == '' then
+      counter.there, counter.anew = true, true
+    elseif counter.there == nil then
+      counter.there = redis.call('EXISTS', counter.key) == 1
+    end
+    if counter.there then -- one whose time is over does not come back
+      if state == 'held' then counter.h = more(counter.h, counter.key, 'h', freed) end
+      counter.u = more(counter.u, counter.key, 'u', change)
+    end
+  end
+
+  for i = last_counter + 1, last, 2 do
+    local cell, amount = cells[tonumber(ARGV[i])], ARGV[i + 1]
     if state == 'expired' then
-      amount = string.format('%.0f', tonumber(amount) - tonumber(redis.call('HGET', KEYS[2], booked) or 0))
+      local before = redis.call('HGET', lease, 'x:' .. cell.key .. ':' .. cell.field)
+      amount = string.format('%.0f', tonumber(amount) - tonumber(before or 0))
     elseif final == 'expired' then
-      redis.call('HSET', KEYS[2], booked, amount)
+      redis.call('HSET', lease, 'x:' .. cell.key .. ':' .. cell.field, amount)
     end
-    if amount ~= '0' then redis.pcall('HINCRBY', KEYS[k], ARGV[i], amount) end -- a sum that is full stays as it is
+    cell.named, cell.sum = true, more(cell.sum, cell.key, cell.field, amount)
   end
-  if seconds > 0 then redis.call('EXPIRE', KEYS[k], ARGV[a]) end
-  a, k = last + 2, k + 1
+  if counted then seen = seen + 1 end
+  return {1, state, change, -freed, seen}
 end
 
-if known and seen >= known then
-  seen = seen + 1
-  redis.call('SET', KEYS[4], string.format('%.0f', seen), 'EX', ARGV[10])
+local replies = {}
+for i = 1, settlements do
+  local last_counter = at + 6 + tonumber(ARGV[at + 5])
+  local last = last_counter + 2 * tonumber(ARGV[at + 6])
+  local fine, said = pcall(
+    settle, KEYS[3 + i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], at + 7, last_counter, last)
+  replies[i] = (fine or type(said) == 'table') and said or redis.error_reply('ERR ' .. said)
+  at = last
 end
-return {1, state, change, tonumber(held), seen}
+
+for _, counter in ipairs(counters) do
+  if counter.h ~= 0 then add(counter.key, 'h', counter.h) end
+  if counter.u ~= 0 or counter.anew then add(counter.key, 'u', counter.u) end
+  if counter.anew and counter.ends > 0 then
+    redis.pcall('PEXPIREAT', counter.key, string.format('%.0f', counter.ends + counter.kept))
+  elseif counter.anew and counter.kept > 0 then
+    redis.pcall('PEXPIRE', counter.key, string.format('%.0f', counter.kept))
+  end
+end
+local ending = {}
+for _, cell in ipairs(cells) do
+  if cell.sum ~= 0 then add(cell.key, cell.field, cell.sum) end
+  if cell.named and cell.seconds ~= '0' then ending[cell.key] = cell.seconds end
+end
+for key, seconds in pairs(ending) do redis.pcall('EXPIRE', key, seconds) end
+
+if #over > 0 then
+  redis.call('ZREM', KEYS[2], unpack(over))
+  if counted then redis.call('SET', KEYS[3], string.format('%.0f', seen), 'EX', ARGV[7]) end
+end
+return replies
