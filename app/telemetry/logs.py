@@ -6,6 +6,7 @@ field to be in. The level is the root logger's, so that one setting rules both w
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from operator import attrgetter
+from select import PIPE_BUF
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -131,19 +133,46 @@ def request_event(record: Record, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Sink:
-    """One write per line, from any thread. A stream that broke loses lines, not requests."""
+    """Each line in one write, from any thread: workers share a pipe, and only so much stays in one piece there. A
+    stream that broke loses lines, not requests."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._gathered = b""
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes = b"") -> None:
+        """At once, behind all that was gathered."""
         with self._lock:
-            try:
-                self._stream.write(line)
-                self._stream.flush()
-            except (OSError, ValueError):
-                return
+            for lines in (self._gathered, line):
+                if lines:
+                    self._put(lines)
+            self._gathered = b""
+
+    def gather(self, line: bytes) -> None:
+        """Together with what else this turn of the event loop brings; at once where none runs."""
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self.write(line)
+            return
+        with self._lock:
+            before = self._gathered
+            if before and len(before) + len(line) > PIPE_BUF:
+                self._put(before)
+                self._gathered = line
+            else:
+                self._gathered = before + line
+        if not before or loop is not self._loop:
+            self._loop = loop
+            loop.call_soon(self.write)
+
+    def _put(self, lines: bytes) -> None:
+        try:
+            self._stream.write(lines)
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
 
     debug = info = warning = error = critical = write
 
@@ -223,7 +252,7 @@ class LineHandler(logging.Handler):
 
     def write(self, level: str, name: str, fields: Mapping[str, Any]) -> None:
         """A line of fields that are known to be none of the stamp's."""
-        self._sink.write(self._render({**self._stamp.own(level, name), **fields}))
+        self._sink.gather(self._render({**self._stamp.own(level, name), **fields}))
 
     def emit(self, record: logging.LogRecord) -> None:
         event: Event = {"event": _message(record), "component": record.name}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from select import PIPE_BUF
 from typing import Any
 
 import orjson
@@ -98,6 +100,33 @@ def test_a_line_is_one_write(out: Out) -> None:
     log_request(replace(RECORD, reason="r" * 50_000), {})
     assert len(out.writes) == 1
     assert out.writes[0].endswith(b"\n")
+
+
+async def test_the_lines_of_one_turn_are_written_together_whole_and_in_order(out: Out) -> None:
+    """A call of the system for each costs more than the line. What a pipe would tear is not put together."""
+    for number in range(20):
+        log_request(replace(RECORD, request_id=f"req-{number}"), {})
+    get_logger("gpu").warning("state")
+    log_request(replace(RECORD, request_id="last"), {})
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert 1 < len(out.writes) < 12
+    assert all(len(written) <= PIPE_BUF and written.endswith(b"\n") for written in out.writes)
+    lines = [orjson.loads(line) for line in b"".join(out.writes).splitlines()]
+    assert [line.get("request_id", "state") for line in lines] == [*(f"req-{n}" for n in range(20)), "state", "last"]
+
+
+def test_lines_of_a_loop_that_has_ended_are_not_lost(out: Out) -> None:
+    async def ask(number: int) -> None:
+        log_request(replace(RECORD, request_id=f"req-{number}"), {})
+
+    for number in range(3):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(ask(number))
+        loop.close()
+    log_request(replace(RECORD, request_id="last"), {})
+    lines = [orjson.loads(line) for line in b"".join(out.writes).splitlines()]
+    assert [line["request_id"] for line in lines] == ["req-0", "req-1", "req-2", "last"]
 
 
 def test_only_listed_fields_are_logged() -> None:
