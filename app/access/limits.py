@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from app.core.caller import Caller
@@ -36,8 +36,12 @@ def rates_of(caller: Caller, prompt_tokens: int, completion_tokens: int, *, gues
     tokens = max(1, prompt_tokens + completion_tokens)
     if guessed and caller.tokens_per_minute is not None:
         tokens = max(prompt_tokens, min(tokens, caller.tokens_per_minute))
-    asked = ((REQUESTS, caller.requests_per_minute, 1), (TOKENS, caller.tokens_per_minute, tokens))
-    return tuple(_rate(kind, caller, limit, cost) for kind, limit, cost in asked if limit is not None)
+    rates: tuple[Rate, ...] = ()
+    if (limit := caller.requests_per_minute) is not None:
+        rates = (_rate(REQUESTS, caller, limit, 1),)
+    if (limit := caller.tokens_per_minute) is not None:
+        rates = (*rates, _rate(TOKENS, caller, limit, tokens))
+    return rates
 
 
 def _rate(kind: str, caller: Caller, limit: int, cost: int) -> Rate:
@@ -57,8 +61,11 @@ def seats_of(caller: Caller, request_id: str) -> Seats | None:
 def unused(rates: Sequence[Rate], tokens_used: int) -> list[tuple[Rate, int]]:
     """The tokens to give back when a request is over; below zero where it used more than it had asked for, so that the
     next ones wait for that. A request itself is not given back."""
-    found = ((rate, max(rate.cost - tokens_used, -DEBT_MINUTES * rate.burst)) for rate in rates if rate.kind == TOKENS)
-    return [(rate, units) for rate, units in found if units]
+    return [
+        (rate, units)
+        for rate in rates
+        if rate.kind == TOKENS and (units := max(rate.cost - tokens_used, -DEBT_MINUTES * rate.burst))
+    ]
 
 
 def error_of(refused: Limited | NoSeat) -> RateLimited:
@@ -82,13 +89,21 @@ def error_of(refused: Limited | NoSeat) -> RateLimited:
 
 def header_rows(states: Sequence[RateState]) -> Headers:
     """`x-ratelimit-*` as OpenAI sends them."""
-    return [row for state in states for row in _rows(state)]
+    rows: Headers = []
+    for state in states:
+        limit, remaining, reset = _ROWS[state.kind]
+        rows += (
+            (limit, b"%d" % state.limit),
+            (remaining, b"%d" % state.remaining),
+            (reset, duration(state.reset_seconds).encode()),
+        )
+    return rows
 
 
-def _rows(state: RateState) -> Iterator[tuple[bytes, bytes]]:
-    values = (("limit", state.limit), ("remaining", state.remaining), ("reset", duration(state.reset_seconds)))
-    for name, value in values:
-        yield f"x-ratelimit-{name}-{state.kind}".encode(), str(value).encode()
+_ROWS: Final = {
+    kind: tuple(f"x-ratelimit-{name}-{kind}".encode() for name in ("limit", "remaining", "reset"))
+    for kind in (REQUESTS, TOKENS)
+}
 
 
 def duration(seconds: float) -> str:
