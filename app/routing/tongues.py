@@ -10,7 +10,6 @@ that is an English word as well ("die", "chat", "son") is left out.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
 from typing import Final
 
 _LETTERS: Final = {
@@ -292,6 +291,7 @@ LEXICON: Final = {
 """English words, each with the forms that are read as it; without accents."""
 
 _ENGLISH: Final = {form.encode(): word.encode() for word, forms in LEXICON.items() for form in forms.split()}
+_FORMS: Final = frozenset(_ENGLISH)
 
 
 def folded(text: str) -> str:
@@ -299,7 +299,8 @@ def folded(text: str) -> str:
     return text if text.isascii() else text.translate(_PLAIN)
 
 
-def in_english(words: Iterable[bytes]) -> list[bytes]:
+def in_english(words: list[bytes]) -> list[bytes]:
     """Each word, or the English one that it is read as."""
-    known = list(words)
-    return list(map(_ENGLISH.get, known, known))
+    if _FORMS.isdisjoint(words):
+        return words
+    return list(map(_ENGLISH.get, words, words))
