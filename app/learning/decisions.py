@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from app.core.caller import Caller
 from app.core.clock import Clock
@@ -45,13 +45,13 @@ CHAT: Final = "chat"
 KEPT_SECONDS: Final = layout.lifetime("decision")
 LOG_SECONDS: Final = layout.lifetime("training")
 Rescored = Callable[[str | None, float, float], None]
-T = TypeVar("T")
 UNKNOWN: Final = "There is no such request of this key, or it is too long ago."
 
 log = get_logger("tierway.learning")
 
 PUT: Final = load("decision_put")
 OUTCOME: Final = load("decision_outcome")
+ASKS: Final = load("asks")
 
 
 @value(frozen=True, slots=True)
@@ -138,11 +138,12 @@ class Decisions:
 
     async def _write_batch(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-        [lives] = await _all([self._put(batch)])
+        asked = [(noted.decision, noted.ask) for noted in batch if noted.ask is not None]
+        lives, told = await _all((self._put(batch), self._judge_earlier(asked)))
         kept = sum(seconds > 0 for seconds in lives or ())
         if kept < len(batch):
             self._lost(len(batch) - kept)
-        await _all(self._judge_earlier(noted) for noted in batch if noted.ask is not None)
+        await _all(self._say(*each, ()) for each in told or ())
 
     async def _put(self, batch: Sequence[_Noted]) -> list[int]:
         """The seconds that each which could be written will live."""
@@ -168,19 +169,25 @@ class Decisions:
 
     # --- what is learnt later -----------------------------------------------------------------------------------------
 
-    async def _judge_earlier(self, noted: _Noted) -> None:
-        """What this request's ask tells of the answers before it."""
-        ask, request_id = noted.ask, noted.decision.request_id
-        assert ask is not None
-        entry = asks.write_earlier(request_id, ask)
-        at_place, at_before = await asyncio.gather(
-            self._store.call("SET", layout.key("ask", ask.place), entry, "EX", layout.lifetime("ask"), "GET"),
-            _nothing() if ask.before is None else self._store.call("GET", layout.key("ask", ask.before)),
-        )
-        before = None if ask.before is None else asks.read_earlier(at_before, ask.before)
-        for earlier, how in asks.judged(ask, asks.read_earlier(at_place, ask.place), before):
-            if earlier != request_id:
-                await self._say(earlier, noted.decision.key_id or "", outcome.next_ask(how, self._clock.now()), ())
+    async def _judge_earlier(self, asked: Sequence[tuple[Decision, Ask]]) -> list[tuple[str, str, Outcome]]:
+        """What the asks of these requests tell of the answers before them: of which request, of whose, and what."""
+        keys: list[str] = []
+        args: list[Value] = [layout.lifetime("ask")]
+        for made, ask in asked:
+            keys.append(layout.key("ask", ask.place))
+            args.append(asks.write_earlier(made.request_id, ask))
+            if ask.before is not None:
+                keys.append(layout.key("ask", ask.before))
+                args.append("")
+        remembered = iter(await self._store.run(ASKS, keys, args) if keys else ())
+        told, now = [], self._clock.now()
+        for made, ask in asked:
+            at_place = asks.read_earlier(next(remembered), ask.place)
+            before = None if ask.before is None else asks.read_earlier(next(remembered), ask.before)
+            for earlier, how in asks.judged(ask, at_place, before):
+                if earlier != made.request_id:
+                    told.append((earlier, made.key_id or "", outcome.next_ask(how, now)))
+        return told
 
     async def rate(
         self, request_id: str, caller: Caller, rating: float, texts: Sequence[tuple[str, str]] = ()
@@ -258,7 +265,7 @@ async def training_rows(store: Store, day: str) -> tuple[Remembered, ...]:
     return tuple(row for data in rows if (row := decision.read_row(data)) is not None)
 
 
-async def _all(calls: Iterable[Awaitable[T]]) -> list[T | None]:
+async def _all(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     """The results of calls made in one go; a call that failed has none. One that fails by a fault of ours is told of,
     and is no affair of the others, nor of who waits for them."""
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -288,10 +295,6 @@ def _row(noted: _Noted) -> list[Value]:
     for each in noted.outcomes:
         row += each.source, decision.write_outcome(each)
     return row
-
-
-async def _nothing() -> None:
-    return None
 
 
 def _flat(texts: Sequence[tuple[str, str]]) -> tuple[Value, ...]:

@@ -12,21 +12,31 @@ local left = tonumber(kept[1]) or room
 left = math.min(room, left + math.max(0, now - (tonumber(kept[2]) or now)) * room / span)
 
 -- The day's log is a fair sample of the day: once it is full, each further row takes the place of a random one.
+local days = {}
 local function log(key, dice, id, row)
-  local seen = redis.call('HINCRBY', key, '#seen', 1)
-  if redis.call('TTL', key) < 0 then redis.call('EXPIRE', key, ARGV[5]) end
-  if redis.call('HLEN', key) > rows then
-    if dice * seen >= rows * 1000000 then return end
+  local day = days[key]
+  if not day then
+    day = {seen = redis.call('HINCRBY', key, '#seen', 0), more = 0, fields = redis.call('HLEN', key)}
+    days[key] = day
+    if redis.call('TTL', key) < 0 then redis.call('EXPIRE', key, ARGV[5]) end
+  end
+  day.more = day.more + 1
+  if day.fields > rows then
+    if dice * (day.seen + day.more) >= rows * 1000000 then return end
     local victim = redis.call('HRANDFIELD', key)
     if victim == '#seen' then return end
-    redis.call('HDEL', key, victim)
+    day.fields = day.fields - redis.call('HDEL', key, victim)
   end
-  redis.call('HSET', key, id, row)
+  day.fields = day.fields + redis.call('HSET', key, id, row)
 end
+
+local decisions = {}
+for k = 2, #KEYS, 2 do decisions[#decisions + 1] = KEYS[k] end
+local taken = #decisions > 0 and redis.call('EXISTS', unpack(decisions)) > 0
 
 local function put(key, day, a, outcomes)
   local owner, decision = ARGV[a], ARGV[a + 1]
-  local before = redis.call('HGET', key, 'owner')
+  local before = taken and redis.call('HGET', key, 'owner')
   if before and before ~= owner then return 0 end -- an id that another key has used already
   local seconds = math.floor(tonumber(ARGV[a + 3]) * math.min(1, 2 * left / room))
   if seconds < shortest then return 0 end
@@ -45,11 +55,14 @@ local function put(key, day, a, outcomes)
   return seconds
 end
 
-local lives, a = {}, 6
-for k = 2, #KEYS, 2 do
+local lives, a, put_before = {}, 6, {}
+for i, key in ipairs(decisions) do
+  taken = taken or put_before[key]
+  put_before[key] = true
   local outcomes = tonumber(ARGV[a + 7])
-  lives[#lives + 1] = put(KEYS[k], KEYS[k + 1], a, outcomes)
+  lives[i] = put(key, KEYS[2 * i + 1], a, outcomes)
   a = a + 8 + 2 * outcomes
 end
+for key, day in pairs(days) do redis.call('HINCRBY', key, '#seen', day.more) end
 redis.call('HSET', KEYS[1], 'left', string.format('%.0f', left), 'at', string.format('%.0f', now))
 return lives
