@@ -27,6 +27,8 @@ ALIKE: Final = 0.9
 EDGE_CHARS: Final = 512  # of each end of a message; its length counts too
 DIGEST_BYTES: Final = 12
 NUMBER: Final = re.compile(r"\d+")
+_DIGITS: Final = "".join(chr(code) if chr(code).isdigit() else " " for code in range(128))
+"""What stands for each character of a plain text: looked up many times faster than searched for."""
 SCALE: Final = 127
 SAID: Final = (TextPart, RefusalPart)
 OBJECTS: Final = re.compile(
@@ -63,7 +65,7 @@ def ask_of(request: Request, key_id: str | None, text: str | None = None, vector
         return None
     last, before = asked[0], asked[1] if len(asked) > 1 else None
     words = request.messages[last].text if text is None else text
-    numbers = NUMBER.findall(words[: 8 * EDGE_CHARS])
+    numbers = _numbers(words[: 8 * EDGE_CHARS])
     places = _places(request.messages, f"{key_id or ''}\0{request.terms.agent or ''}", {last, before})
     return Ask(
         place=places[last],
@@ -173,6 +175,10 @@ def _gist(message: Message) -> str:
         elif isinstance(part, ToolUsePart):
             texts.append(f"{part.name} {len(part.arguments)} {part.arguments[:EDGE_CHARS]}")
     return "\0".join(texts) + "\1"
+
+
+def _numbers(text: str) -> list[str]:
+    return text.translate(_DIGITS).split() if text.isascii() else NUMBER.findall(text)
 
 
 def _digest(text: str) -> str:

@@ -189,3 +189,9 @@ def test_any_text_has_its_place(turns: list[str]) -> None:
 
 def test_lone_surrogates_do_no_harm() -> None:
     assert ask_of(chat(messages=said("\ud800", "\udfff", "x\ud800")), "\ud800") is not None
+
+
+@given(st.lists(st.sampled_from(["7", "42", "a", " ", ".", "\n", "é", "٣"]), max_size=12).map("".join))
+def test_the_same_numbers_are_found_in_plain_text_as_in_any_other(text: str) -> None:
+    """Two asks that differ in a number must not pass for one that is asked again."""
+    assert asks._numbers(text) == asks.NUMBER.findall(text)
