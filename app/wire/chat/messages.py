@@ -29,6 +29,11 @@ def read_messages(body: Mapping[str, Any], limit: int) -> tuple[Message, ...]:
     check_pieces(messages)
     found: list[Message] = []
     for index, fields in enumerate(messages):
+        if type(fields) is dict and len(fields) == 2:  # most messages are no more than a role and a text
+            role, text = fields.get("role"), fields.get("content")
+            if type(role) is str and role in _PLAIN and type(text) is str:
+                found.append(Message(role, (TextPart(text),)))
+                continue
         at = f"messages[{index}]"
         if type(fields) is not dict:
             raise InvalidValue(f"'{at}' must be an object", param=at)
@@ -143,3 +148,5 @@ _ROLES: Final[Mapping[str, Callable[[dict[str, Any], str, list[Message]], Messag
     "tool": _tool,
     "function": _function,
 }
+_PLAIN: Final = frozenset({"system", "developer", "user", "assistant"})
+"""Whose messages may be a text alone."""
