@@ -158,6 +158,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self.scope["extensions"] = self._extensions
         super().on_headers_complete()
+        self.cycle.body = b""  # type: ignore[assignment]  # bytes that come in one piece are handed on without a copy
 
     def _turned_away(self) -> bool:
         """Answers at once what there is no room for. Its body is dropped as it comes, while the head's time runs on.
