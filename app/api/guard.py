@@ -15,6 +15,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.backpressure import CLIENTS, USUAL, Backpressure
+from app.api.head import at_once
 from app.api.inbound import ABORT, LEAVING, WAITING
 from app.api.joined import Joined
 from app.api.shedding import FULL, Full, has_room
@@ -189,7 +190,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         cycle.transport = Joined(self.transport, self.loop)  # type: ignore[assignment]  # as much of one as it uses
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, at_once(app, cycle))
 
     @property
     def _answering(self) -> bool:
