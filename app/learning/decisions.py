@@ -143,7 +143,7 @@ class Decisions:
         kept = sum(seconds > 0 for seconds in lives or ())
         if kept < len(batch):
             self._lost(len(batch) - kept)
-        await _all(self._say(*each, ()) for each in told or ())
+        await _all(self._say(earlier, whose, said, ()) for earlier, whose, said in told or ())
 
     async def _put(self, batch: Sequence[_Noted]) -> list[int]:
         """The seconds that each which could be written will live."""

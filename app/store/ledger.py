@@ -11,19 +11,20 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any, Final, NamedTuple
-
-import orjson
 
 from app.core.errors import InternalError
 from app.core.spending import CostCell, Counter, Lease, Rate, RateState, Seats
 from app.store import layout
+from app.store.admitting import LEASE, Admission
+from app.store.admitting import asked as asked_to_admit
 from app.store.client import Store
 from app.store.leases import HeldLease, OpenLeases
 from app.store.link import Value
 from app.store.scripts import load
-from app.store.settling import Settlement, asked, kept_ms
+from app.store.settling import Settlement
+from app.store.settling import asked as asked_to_settle
 from app.store.together import Together
 
 ADMIT: Final = load("admit")
@@ -125,6 +126,8 @@ class LedgerStore:
         self.seen = Seen()
         self._store = store
         self._leases = OpenLeases(store)
+        self._admitting = Together(partial(self._admit, again=True))
+        self._entering = Together(partial(self._admit, again=False))
         self._settling = Together(self._settle)
         self._durable = False
 
@@ -166,31 +169,22 @@ class LedgerStore:
         note: bytes = b"",
     ) -> AdmissionReply:
         """All or nothing. `note` is JSON for people. Without a lease nothing tells a repetition, so it is sent once."""
-        keys: list[str] = [layout.EPOCH, layout.LEASES, layout.LEASES, _seen_key(self.seen)]
-        args: list[Value] = ["", "", 0, lease_ms, OPEN_MS, "", "", b"", note, 0, len(rates), 0, "", SEATS_MS]
-        args.append(self.seen.number)
-        if lease is not None:
-            scopes = _scopes(lease.counters)
-            keys[1] = _lease_key(lease.id)
-            keys += scopes.keys
-            args[:3] = lease.epoch, lease.id, min(lease.held_nano, MOST_NANO)
-            args[5:10] = lease.root_id, lease.model, scopes.json, note, len(scopes.keys)
-            args += scopes.args
-        for rate in rates:
-            keys.append(rate.key)
-            args += (rate.emission_us, rate.burst, rate.cost)
-        if seats is not None:
-            keys.append(seats.key)
-            args[11:13] = seats.most, seats.holder
-        reply = await self._store.run(ADMIT, keys, args, again=lease is not None)
+        nano = 0 if lease is None else min(lease.held_nano, MOST_NANO)
+        asking = self._entering if lease is None else self._admitting
+        reply = await asking.ask(Admission(lease, nano, rates, seats, note, lease_ms))
         try:
             return _admission(reply, lease.counters if lease else (), rates, seats)
         except (TypeError, ValueError, LookupError) as error:
             raise _nonsense() from error
 
+    def _admit(self, some: Sequence[Admission], *, again: bool) -> asyncio.Future[Any]:
+        keys = (layout.EPOCH, layout.LEASES, _seen_key(self.seen))
+        rest = (OPEN_MS, SEATS_MS, self.seen.number)
+        return self._store.run(ADMIT, *asked_to_admit(some, keys, rest), again=again)
+
     async def extend(self, lease: Lease, more_nano: int) -> ExtensionReply:
         """The lease stays as it is: it is the caller's to change once this is admitted."""
-        keys = (_lease_key(lease.id), *_scopes(lease.counters).keys)
+        keys = (LEASE + lease.id, *[counter.key for counter in lease.counters])
         limits = [-1 if counter.limit_nano is None else counter.limit_nano for counter in lease.counters]
         reply = await self._store.run(EXTEND, keys, (min(lease.held_nano + more_nano, MOST_NANO), *limits), again=True)
         try:
@@ -206,7 +200,7 @@ class LedgerStore:
         late, what its expiry added to the same cells is taken off first."""
         seen, durable = self.seen, self._durable
         actual = "" if actual_nano is None else max(0, min(actual_nano, MOST_NANO))
-        reply = await self._settling.ask(Settlement(_lease_key(lease.id), lease, actual, final, cells))
+        reply = await self._settling.ask(Settlement(LEASE + lease.id, lease, actual, final, cells))
         try:
             said = _settlement(reply)
             if durable and isinstance(said, Settled) and said.applied:
@@ -219,7 +213,9 @@ class LedgerStore:
         seen = self.seen  # as it is when it is sent
         known: Value = seen.number if self._durable or seen.number else ""
         keys = (layout.EPOCH, layout.LEASES, _seen_key(seen))
-        return self._store.run(SETTLE, *asked(some, keys, (OPEN_MS, FINAL_MS, known, SEEN_SECONDS)), again=True)
+        return self._store.run(
+            SETTLE, *asked_to_settle(some, keys, (OPEN_MS, FINAL_MS, known, SEEN_SECONDS)), again=True
+        )
 
     async def hand_back(self, rates: Sequence[tuple[Rate, int]] = (), seats: Seats | None = None) -> None:
         """Units that were asked for and not used, and the seat of a request that is over. Sent once: what is lost on
@@ -263,30 +259,6 @@ class LedgerStore:
 
 
 # --- what a call says -------------------------------------------------------------------------------------------------
-
-
-class _Scopes(NamedTuple):
-    """A lease's counters, as scripts want them."""
-
-    keys: tuple[str, ...]
-    args: tuple[int, ...]
-    json: bytes
-
-
-@lru_cache(maxsize=1_024)
-def _scopes(counters: tuple[Counter, ...]) -> _Scopes:
-    """Cached: the counters of a key are the same for all its requests of a day."""
-    args: list[int] = []
-    for each in counters:
-        args += (-1 if each.limit_nano is None else each.limit_nano, each.starts_ms, each.ends_ms, kept_ms(each))
-    return _Scopes(tuple(each.key for each in counters), tuple(args), orjson.dumps([*map(tuple, counters)]))
-
-
-def _lease_key(id: str) -> str:
-    return f"{_LEASE}{id}"
-
-
-_LEASE: Final = layout.key("lease", "")
 
 
 def _seen_key(seen: Seen) -> str:

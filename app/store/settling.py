@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from app.core.spending import CostCell, Counter, Lease
 from app.store import layout
 from app.store.link import Value
+from app.store.together import Places
 
 KEPT_MS: Final = 33 * layout.DAY * 1_000
 """How long a counter outlives its period, so that what began in it can end in it, and reports can read it."""
@@ -30,34 +31,26 @@ def kept_ms(counter: Counter) -> int:
 
 def asked(some: Sequence[Settlement], keys: Sequence[str], rest: Sequence[Value]) -> tuple[list[str], list[Value]]:
     """Keys and arguments of `settle.lua`, whose first keys and constant arguments are given."""
-    all_keys = [*keys, *[each.key for each in some]]
-    places: dict[str, int] = {}
+    named = [*keys, *[each.key for each in some]]
+    places = Places(named)
     counters: dict[str, int] = {}
     cells: dict[tuple[str, str], int] = {}
-    shared: list[Value] = []  # the counters
+    shared: list[Value] = []
     fields: list[Value] = []
     rows: list[Value] = []
-
-    def place(key: str) -> int:
-        found = places.get(key)
-        if found is None:
-            all_keys.append(key)
-            found = places[key] = len(all_keys)
-        return found
-
     for _, lease, actual, final, booked in some:
         rows += (lease.epoch, lease.id, actual, final, len(lease.counters), len(booked))
         for counter in lease.counters:
             number = counters.get(counter.key)
             if number is None:
                 number = counters[counter.key] = len(counters) + 1
-                shared += (place(counter.key), counter.ends_ms, kept_ms(counter))
+                shared += (places[counter.key], counter.ends_ms, kept_ms(counter))
             rows.append(number)
         for cell in booked:
             name = cell[:2]
             number = cells.get(name)
             if number is None:
                 number = cells[name] = len(cells) + 1
-                fields += (place(cell.key), cell.field, cell.seconds)
+                fields += (places[cell.key], cell.field, cell.seconds)
             rows += (number, cell.amount)
-    return all_keys, [len(some), len(counters), len(cells), *rest, *shared, *fields, *rows]
+    return named, [len(some), len(counters), len(cells), *rest, *shared, *fields, *rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import compress
 from typing import Any, Final, Generic, TypeVar
 
 import hiredis
@@ -16,9 +17,21 @@ AT_ONCE: Final = 50  # no script keeps others waiting for longer
 T = TypeVar("T")
 
 
+class Places(dict[str, int]):
+    """At which place of a growing list each key stands, from 1 on as scripts count."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self._keys = keys
+
+    def __missing__(self, key: str) -> int:
+        self._keys.append(key)
+        self[key] = place = len(self._keys)
+        return place
+
+
 class Together(Generic[T]):
-    """`send` asks for many at once, and is answered with a reply for each, in their order. Where that fails through
-    one of them, each is asked for alone, so it must do no harm to ask twice."""
+    """`send` asks for many at once, and is answered with a reply for each, in their order. Where the store refuses that
+    as a whole, which then has changed nothing that a repetition would change again, each is asked for alone."""
 
     def __init__(self, send: Callable[[Sequence[T]], asyncio.Future[Any]]) -> None:
         self._send = send
@@ -35,7 +48,9 @@ class Together(Generic[T]):
         return told
 
     def _go(self) -> None:
-        items, told, self._items, self._told = self._items, self._told, [], []
+        waits = [not told.done() for told in self._told]
+        items, told = [*compress(self._items, waits)], [*compress(self._told, waits)]
+        self._items, self._told = [], []
         for start in range(0, len(items), AT_ONCE):
             self._ask(items[start : start + AT_ONCE], told[start : start + AT_ONCE])
 

@@ -523,3 +523,41 @@ async def test_what_ends_in_the_same_moment_is_booked_as_if_one_after_the_other(
     assert await store.call("HGETALL", ever) == [b"cost", b"420"]
     assert await ledger.held() == []
     assert 0 < await store.call("TTL", day) <= 60
+
+
+async def test_who_asks_in_the_same_moment_is_let_in_one_after_the_other(ledger: LedgerStore) -> None:
+    """All of them are one call: a limit that only knows of the calls before would be lent many times over."""
+    store, open_ended = ledger._store, Counter("k", "key", "total", layout.key("spend", "other"), None, 0, 0)
+    await store.call("SET", layout.key("spend", "bad"), "what is no hash")
+    bad = Counter("b", "key", "total", layout.key("spend", "bad"), None, 0, 0)
+    said = await asyncio.gather(
+        *(ledger.admit(lease(f"l{each}", 40, counter(), open_ended), lease_ms=LEASE_MS) for each in range(3)),
+        ledger.admit(lease("small", 20), (rate(6),), lease_ms=LEASE_MS),
+        ledger.admit(lease("l0", 40, counter(), open_ended), lease_ms=LEASE_MS),
+        ledger.admit(lease("late", 0), (rate(6),), lease_ms=LEASE_MS),
+        ledger.admit(lease("broken", 1, bad), lease_ms=LEASE_MS),
+        ledger.admit(lease("other", 1, open_ended, epoch="e2"), lease_ms=LEASE_MS),
+        ledger.admit(lease("past", 1, counter("day", ends=5)), lease_ms=LEASE_MS),
+        *(ledger.admit(None, (), seats(f"s{each}"), lease_ms=LEASE_MS) for each in range(3)),
+        return_exceptions=True,
+    )
+    assert said[:3] == [Admitted(), Admitted(), Denied(counter(), 0, 80)]
+    assert isinstance(said[3], Admitted) and said[3].rates[0].remaining == 4
+    assert said[4] == Replayed("held")
+    assert isinstance(said[5], Limited) and said[5].rates[0].remaining == 4
+    assert isinstance(said[6], InternalError), "a counter that cannot be read is no affair of the others"
+    assert said[7] == WrongEpoch("e1") and isinstance(said[8], WrongPeriod)
+    assert said[9:] == [Admitted(), Admitted(), NoSeat(2)]
+    assert await ledger.used((counter(), open_ended)) == [(0, 100), (0, 80)]
+    assert sorted(each.id for each in await ledger.held()) == ["l0", "l1", "small"]
+
+
+async def test_the_largest_holds_are_added_up_exactly(ledger: LedgerStore) -> None:
+    """The server's scripts reckon in floats, which lose what is beyond 2^53."""
+    total = counter(limit=None)
+    odd = MOST_NANO - 1
+    held = [lease(f"l{each}", odd, total) for each in range(20)]
+    assert set(await asyncio.gather(*(ledger.admit(each, lease_ms=LEASE_MS) for each in held))) == {Admitted()}
+    assert await ledger.used((total,)) == [(0, 20 * odd)]
+    await asyncio.gather(*(ledger.settle(each, odd, "settled") for each in held))
+    assert await ledger.used((total,)) == [(20 * odd, 0)]

@@ -8,7 +8,7 @@ import hiredis
 import pytest
 
 from app.core.errors import InternalError, StoreUnavailable
-from app.store.together import AT_ONCE, Together
+from app.store.together import AT_ONCE, Places, Together
 
 
 class Server:
@@ -73,3 +73,10 @@ async def test_who_left_meanwhile_is_no_affair_of_the_others() -> None:
     left.cancel()
     async with asyncio.timeout(10):
         assert await stays == 4
+    assert server.asked == [[2]], "nobody waits for the other"
+
+
+def test_places_are_counted_as_scripts_count_and_named_once() -> None:
+    keys = ["epoch"]
+    places = Places(keys)
+    assert [places["a"], places["b"], places["a"]] == [2, 3, 2] and keys == ["epoch", "a", "b"]
