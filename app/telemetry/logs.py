@@ -194,14 +194,18 @@ class Stamp:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._last = (-1, "")  # a second, and how it is written: the same for many lines
 
     def __call__(self, _logger: Any, level: str, event: Event) -> Event:
         own = self.own(level, event.pop("event"))
         return {**own, **event, **own}
 
     def own(self, level: str, name: Any) -> dict[str, Any]:
-        time = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds")
-        return {"timestamp": f"{time[:-6]}Z", "level": level, "event": name}
+        second, ms = divmod(int(self._clock.now() * 1_000), 1_000)
+        last = self._last
+        if last[0] != second:
+            last = self._last = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return {"timestamp": f"{last[1]}.{ms:03d}Z", "level": level, "event": name}
 
 
 def render_json(event: Event) -> bytes:

@@ -95,6 +95,17 @@ def test_a_request_is_one_line_with_the_contracts_fields(out: Out) -> None:
     assert (line["seconds"], line["flags"], line["quality"]) == (1.234568, {"STREAMING": True}, None)
 
 
+def test_each_line_has_the_time_at_which_it_was_written() -> None:
+    stream, clock = Out(), ManualClock(0.0)
+    configure("info", "json", stream, clock)
+    for seconds in (0.0, 0.5, 0.4995, 3_599.25):
+        get_logger().info("tick")
+        clock.advance(seconds)
+    get_logger().info("tick")
+    times = [line["timestamp"].removeprefix("1970-01-01T") for line in stream.lines()]
+    assert times == ["00:00:00.000Z", "00:00:00.000Z", "00:00:00.500Z", "00:00:00.999Z", "01:00:00.249Z"]
+
+
 def test_a_line_is_one_write(out: Out) -> None:
     """Workers share a pipe: a line in two writes ends up inside another worker's."""
     log_request(replace(RECORD, reason="r" * 50_000), {})
