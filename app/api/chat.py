@@ -19,7 +19,7 @@ from app.wire.codec import ClientCodec, Limits
 @dataclass(frozen=True, slots=True)
 class ChatEndpoint:
     """One dialect of chat; `codec` says which. `streams_active` counts the open streams up and down; `resumable` gets
-    every request first; `meet` is told who comes, before a flag is asked."""
+    every request for a stream first; `meet` is told who comes, before a flag is asked."""
 
     door: Door
     gateway: Answers
@@ -37,11 +37,12 @@ class ChatEndpoint:
             await self.meet(caller, terms.agent)
         request = self.codec.read_request(await inbound.body(self.limits.body_bytes), terms, self.limits)
         inbound.taken = True
-        if request.stream:
-            self.streams_active(1)
+        if not request.stream:
+            await reply(inbound, caller, request, self.gateway, self.codec, self.times)
+            return
+        self.streams_active(1)
         try:
             if self.resumable is None or not await self.resumable.answer_if_asked(inbound, caller, request):
                 await reply(inbound, caller, request, self.gateway, self.codec, self.times)
         finally:
-            if request.stream:
-                self.streams_active(-1)
+            self.streams_active(-1)
