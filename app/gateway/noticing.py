@@ -45,12 +45,13 @@ ELIDED: Final = re.compile(r"^\s*(?:>>>|\.\.\.|[$%!]|In \[)|//|<[a-z_ ]+>", re.M
 class Noticing:
     """One answer's. Of several choices the first is looked at. `see` is for the hot path, `noticed` for afterwards."""
 
-    __slots__ = ("_calls", "_calls_chars", "_cut", "_flagged", "_kept", "_pieces", "_request", "_size")
+    __slots__ = ("_calls", "_calls_chars", "_cut", "_flagged", "_kept", "_most", "_pieces", "_request", "_size")
 
     def __init__(self, request: AnyRequest) -> None:
         self._request = request
         demanded = isinstance(request, Request) and request.format is not None
         self._kept = WHOLE_CHARS if demanded else TAIL_CHARS
+        self._most = 4 * self._kept
         self._pieces: list[str] = []
         self._size = 0  # of the pieces
         self._cut = False  # there was more
@@ -61,10 +62,12 @@ class Noticing:
     def see(self, event: Event) -> None:
         if type(event) is Text:  # cheaper than isinstance, and nobody derives from events
             if not event.choice:
-                self._flagged = self._flagged or event.refusal
-                self._pieces.append(event.text)
-                self._size += len(event.text)
-                if self._size > 4 * self._kept:
+                if event.refusal:
+                    self._flagged = True
+                text = event.text
+                self._pieces.append(text)
+                self._size += len(text)
+                if self._size > self._most:
                     self._shorten()
         elif type(event) is ToolCall and not event.choice:
             self._see_call(event)
