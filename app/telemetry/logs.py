@@ -258,6 +258,10 @@ class LineHandler(logging.Handler):
         """A line of fields that are known to be none of the stamp's."""
         self._sink.gather(self._render({**self._stamp.own(level, name), **fields}))
 
+    def flush(self) -> None:
+        """Called when the process ends, too."""
+        self._sink.write()
+
     def emit(self, record: logging.LogRecord) -> None:
         event: Event = {"event": _message(record), "component": record.name}
         if record.exc_info:
