@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
-from typing import Any
+from typing import Any, Final
 
 from app.core.errors import GatewayError
 from app.core.money import Tokens
@@ -44,8 +44,9 @@ class Start:
 @dataclass(slots=True)
 class Text:
     """A piece of the answer's text (`refusal`: of a refusal). `extra` holds delta fields of the dialect we do not
-    model (annotations, audio); `logprobs` is OpenAI's object, of this piece. `more`: another piece came with the same
-    bytes and follows at once, so that both may leave together."""
+    model (annotations, audio); `logprobs` is OpenAI's object, of this piece. `pieces`: so many of the upstream's, which
+    came with the same bytes and go on as one. `more`: another piece came with them and follows at once, so that both
+    may leave together."""
 
     text: str
     choice: int = 0
@@ -53,6 +54,7 @@ class Text:
     logprobs: dict[str, Any] | None = None
     extra: dict[str, Any] | None = None
     raw: bytes | None = None
+    pieces: int = 1
     more: bool = False
 
 
@@ -119,6 +121,9 @@ Piece = Text | Reasoning | ToolCall | Finish
 """What is of one choice."""
 Event = Start | Piece | Usage | Fault
 CONTENT = (Text, Reasoning, ToolCall)
+
+TOGETHER_MOST: Final = 64
+"""Pieces that leave in one write: more of them would wait for each other, and be held twice."""
 
 
 def is_content(event: Event) -> bool:

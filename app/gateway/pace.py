@@ -67,7 +67,13 @@ async def paced(events: AsyncGenerator[Event, None], least: float) -> AsyncGener
 
 def tokens_of(event: Event) -> int:
     """About how many tokens a piece is: some upstreams send several at a time."""
-    return max(1, estimate(weight_of(event))) if isinstance(event, (Text, Reasoning, ToolCall)) else 0
+    match event:
+        case Text():
+            return max(event.pieces, estimate(len(event.text)))
+        case Reasoning() | ToolCall():
+            return max(1, estimate(weight_of(event)))
+        case _:
+            return 0
 
 
 def weight_of(event: Event) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from app.core.events import CONTENT, Event, Finish, Start, ToolCall, Usage
+from app.core.events import CONTENT, Event, Finish, Start, Text, ToolCall, Usage
 from app.core.tokens import bytes_of
 from app.gateway.account import Account
 from app.gateway.charging import priced_usage
@@ -31,7 +31,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
             if isinstance(event, CONTENT):
                 piece = event.arguments if isinstance(event, ToolCall) else event.text
                 running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
-                running.out_pieces += 1 if piece else 0
+                running.out_pieces += (event.pieces if type(event) is Text else 1) if piece else 0
                 running.read_at = monotonic()
                 if account.outgrown(running.out_pieces, running.out_bytes) and not await extend(account):
                     ends = exchange.stop()

@@ -14,7 +14,7 @@ from typing import Final
 
 from app.core.card import Card
 from app.core.errors import BadReply, OutOfTime, TimedOut
-from app.core.events import CONTENT, Event, Start, Text, is_content
+from app.core.events import CONTENT, TOGETHER_MOST, Event, Start, Text, is_content
 from app.core.request import Request, Terms
 from app.upstreams.http import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Call, Clocks, Reply, Transport
 from app.wire.codec import Outgoing, UpstreamCodec
@@ -25,8 +25,6 @@ BASE_HEADERS: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
 }
-TOGETHER_MOST: Final = 64
-"""Pieces that leave in one write: more of them would wait for each other, and be held twice."""
 OUT_OF_TIME: Final = "The request's time is over."
 
 
@@ -75,7 +73,7 @@ def _together(events: list[Event]) -> list[Event]:
     """The same; each piece of text knows whether another piece follows it at once."""
     for index, (event, following) in enumerate(itertools.pairwise(events), 1):
         if type(event) is Text:
-            event.more = isinstance(following, CONTENT) and index % TOGETHER_MOST != 0
+            event.more = event.pieces == 1 and isinstance(following, CONTENT) and index % TOGETHER_MOST != 0
     return events
 
 

@@ -114,12 +114,9 @@ class SseDecoder:
 
 def _plain(data: bytes) -> list[Frame] | None:
     """The frames of a chunk that holds nothing but whole one-line data events, as nearly every chunk does."""
-    if b"\r" in data:
+    if b"\r" in data or not data.startswith(b"data: "):
         return None
-    frames: list[Frame] = []
-    for block in data[:-2].split(b"\n\n"):
-        if not block.startswith(b"data: ") or b"\n" in block:
-            return None
-        if len(block) > 6:
-            frames.append(("", block[6:]))
-    return frames
+    payloads = data[6:-2].split(b"\n\ndata: ")
+    if data.count(b"\n") != 2 * len(payloads):
+        return None
+    return [("", payload) for payload in payloads if payload]

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from app.core.card import Ability, Card
-from app.core.events import Answer, Event, Start, fold
+from app.core.events import Answer, Event, Start, Text, fold
 from app.core.record import Served
 from app.core.request import Request, Terms
 from app.wire import chat
@@ -141,3 +141,22 @@ def bare(events: list[Event]) -> Answer:
     start = answer.start
     answer.start = Start(start.id, start.model, start.created, start.dialect, fingerprint=start.fingerprint)
     return answer
+
+
+def as_one(events: list[Event]) -> list[Event]:
+    """The same with all plain text that follows each other in one event, as if all of it had come at once."""
+    joined: list[Event] = []
+    for event in events:
+        last = joined[-1] if joined else None
+        if (
+            isinstance(event, Text)
+            and isinstance(last, Text)
+            and event.raw
+            and last.raw
+            and event.choice == last.choice
+        ):
+            raw = last.raw + b"\n\ndata: " + event.raw
+            joined[-1] = Text(last.text + event.text, event.choice, raw=raw, pieces=last.pieces + event.pieces)
+        else:
+            joined.append(event)
+    return joined

@@ -6,12 +6,14 @@ normalised, because each server has its own idea of tool pieces, usage, finish r
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any, Final
 
 from app.core.card import Card
 from app.core.clock import SystemClock
 from app.core.errors import BadReply, GatewayError, Incomplete
-from app.core.events import Event, Start, Text, Usage
+from app.core.events import TOGETHER_MOST, Event, Start, Text, Usage
 from app.core.request import Request
 from app.wire.chat.choice import ChoiceReader
 from app.wire.chat.usage import read_usage
@@ -22,6 +24,10 @@ from app.wire.sse import SseDecoder
 
 MAX_DEPTH: Final = 128
 CONTENT: Final = b'"content"'
+WRITTEN: Final = re.compile(rb"[ !#-\[\]-~]+")
+"""Nearly every text that is written as it is."""
+BETWEEN: Final = b"\n\ndata: "
+"""What separates chunks that go on as one."""
 _CLOCK: Final = SystemClock()
 
 
@@ -83,6 +89,15 @@ def is_verbatim(text: str) -> bool:
     return text.isprintable() and '"' not in text and "\\" not in text
 
 
+def is_written(piece: bytes) -> bool:
+    """Whether these bytes of JSON are some text, written as it is."""
+    try:
+        text = piece.decode()
+    except UnicodeDecodeError:
+        return False
+    return text != "" and is_verbatim(text)
+
+
 def frame_of(payload: bytes, text: Text) -> Frame | None:
     """What a plain chunk is around its text. Between the same bytes only text can stand, as long as it is verbatim."""
     if payload.count(CONTENT) != 1 or not is_verbatim(text.text):
@@ -113,12 +128,11 @@ class ChatReader:
         if self._failed is not None:
             raise self._failed
         single = None if self._frame is None or self._done else self._decoder.single(data)
-        if single is not None and (text := self._alike(single)) is not None:
+        if single is not None and (text := self._alike([single], 0)) is not None:
             return [text]
         events: list[Event] = []
         try:
-            for _, payload in self._decoder.feed(data):
-                self._payload(payload, events)
+            self._payloads([payload for _, payload in self._decoder.feed(data)], events)
         except GatewayError as error:
             self._failed = error
             if not events:
@@ -129,47 +143,57 @@ class ChatReader:
         if self._failed is not None:
             raise self._failed
         events: list[Event] = []
-        for _, payload in self._decoder.end():
-            try:
-                self._payload(payload, events)
-            except BadReply:
-                # Cut in the middle of an event: harmless once every choice has its finish.
-                break
+        # Cut in the middle of an event: harmless once every choice has its finish.
+        with contextlib.suppress(BadReply):
+            self._payloads([payload for _, payload in self._decoder.end()], events)
         if not self._choices or not all(choice.finished for choice in self._choices.values()):
             raise Incomplete("the upstream's answer ended without a finish reason")
         if self._usage is not None:
             events.append(self._usage)
         return events
 
+    def _payloads(self, payloads: list[bytes], events: list[Event]) -> None:
+        at = 0
+        while at < len(payloads) and not self._done:
+            text = self._alike(payloads, at)
+            if text is None:
+                self._payload(payloads[at], events)
+            else:
+                events.append(text)
+            at += 1 if text is None else text.pieces
+
     def _payload(self, payload: bytes, events: list[Event]) -> None:
-        if self._done:
-            return
         if payload == b"[DONE]":
             self._done = True
             return
-        text = self._alike(payload)
+        chunk = parse_object(payload)
+        text = self._plain(chunk, payload)
         if text is None:
-            chunk = parse_object(payload)
-            text = self._plain(chunk, payload)
-            if text is None:
-                self._chunk(chunk, events)
-                return
-            self._frame = frame_of(payload, text)
-        events.append(text)
+            self._chunk(chunk, events)
+        else:
+            self._frame = frame_of(payload, text) or self._frame
+            events.append(text)
 
-    def _alike(self, payload: bytes) -> Text | None:
-        """The event of a chunk that differs from the last plain one in its text alone, without parsing it again."""
+    def _alike(self, payloads: list[bytes], at: int) -> Text | None:
+        """One event of all chunks from there on that differ from the last plain one in their text alone, without
+        parsing them again."""
         if self._frame is None:
             return None
         before, after, index = self._frame
-        if not (payload.startswith(before) and payload.endswith(after)):
+        start, end = len(before), -len(after)
+        pieces: list[bytes] = []
+        for payload in payloads[at : at + TOGETHER_MOST]:
+            piece = payload[start:end]
+            if not (payload.startswith(before) and payload.endswith(after)):
+                break
+            if WRITTEN.fullmatch(piece) is None and not is_written(piece):
+                break
+            pieces.append(piece)
+        if not pieces:
             return None
-        piece = payload[len(before) : -len(after)]
-        try:
-            text = piece.decode()
-        except UnicodeDecodeError:
-            return None
-        return Text(text, index, raw=payload) if text and is_verbatim(text) else None
+        count = len(pieces)
+        raw = BETWEEN.join(payloads[at : at + count])
+        return Text(b"".join(pieces).decode(), index, raw=raw, pieces=count)
 
     def _plain(self, chunk: dict[str, Any], payload: bytes) -> Text | None:
         """The event of a chunk that holds a piece of text and nothing that needs another look."""

@@ -18,7 +18,7 @@ from app.core.errors import (
     ServerFault,
     Throttled,
 )
-from app.core.events import Finish, Start, Text, Usage, fold
+from app.core.events import TOGETHER_MOST, Finish, Start, Text, Usage, fold
 from app.core.money import Tokens
 from app.wire import chat
 from app.wire.codec import Outgoing
@@ -81,6 +81,21 @@ def test_only_chunks_that_need_no_change_keep_their_bytes(piece: bytes) -> None:
 def test_empty_fields_do_not_cost_the_bytes(piece: bytes) -> None:
     events = read([HELLO, piece, chunk({}, "stop")])
     assert Text("x", raw=piece[6:-2]) in events
+
+
+def test_plain_chunks_of_one_read_go_on_as_one_with_their_bytes() -> None:
+    """The client gets every chunk as it was sent, in one write; what is no plain text keeps its place among them."""
+    words = ["a", "\u00e9\u6a21", "b c", 'say "no"', "d", "e"]
+    chunks = [chunk({"content": word}) for word in words]
+    events = read([HELLO, b"".join(chunks) + chunk({}, "stop") + DONE])
+    texts = [event for event in events if isinstance(event, Text)][1:]
+    assert [(event.text, event.pieces) for event in texts] == [("a\u00e9\u6a21b c", 3), ('say "no"', 1), ("de", 2)]
+    assert b"".join(b"data: " + (event.raw or b"") + b"\n\n" for event in texts) == b"".join(chunks)
+
+
+def test_no_more_go_on_as_one_than_may_be_held() -> None:
+    events = read([HELLO, chunk({"content": "x"}) * (TOGETHER_MOST + 1) + chunk({}, "stop")])
+    assert [event.pieces for event in events if isinstance(event, Text)][1:] == [TOGETHER_MOST, 1]
 
 
 @pytest.mark.parametrize(
