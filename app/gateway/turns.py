@@ -7,7 +7,6 @@ that is no attempt, and says nothing about anybody's health.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -46,8 +45,8 @@ class Turns:
         retry: Callable[[], bool],
     ) -> None:
         self.failures: Failures = []
-        self.left = deque(candidates)
-        self._kept_out: deque[Candidate] = deque()
+        self.left = list(candidates)
+        self._kept_out: list[Candidate] = []
         self._denied: Failures = []
         self._most = most
         self._well = well
@@ -61,7 +60,7 @@ class Turns:
         """The first of those left that the request may go to. Raises the error for the client when there is none."""
         while self.left or self._kept_out:
             again = not self.left
-            candidate = (self._kept_out if again else self.left).popleft()
+            candidate = (self._kept_out if again else self.left).pop(0)
             at_last = again or not (self.left or self._kept_out)
             try:
                 await enter(candidate, at_last)
@@ -70,8 +69,8 @@ class Turns:
                 if isinstance(error, (BudgetExceeded, Shed)) and not at_last:
                     self._kept_out.append(candidate)
                 elif isinstance(error, BudgetStoreUnavailable):  # nobody waits for it twice
-                    self.left = deque(each for each in self.left if each.card.price in ASK_NOBODY)
-                    self._kept_out = deque(each for each in self._kept_out if each.card.price in ASK_NOBODY)
+                    self.left = [each for each in self.left if each.card.price in ASK_NOBODY]
+                    self._kept_out = [each for each in self._kept_out if each.card.price in ASK_NOBODY]
             else:
                 return candidate
         raise self.conclusion() if self.failures else self._denied[0][1]
@@ -95,7 +94,7 @@ class Turns:
         if again and (self._well(candidate) or not any(map(self._well, self.left))):
             wait = error.retry_after or random.uniform(0, BACKOFF_SECONDS * 2**tries)
             if wait <= min(remaining, WAIT_MAX_SECONDS) and self._retry():
-                self.left.appendleft(candidate)
+                self.left.insert(0, candidate)
                 return wait
         if error.again is Again.LARGER:
             self._leave_out_up_to(candidate.card.context_window or 0)
@@ -107,8 +106,7 @@ class Turns:
         last = self.tries_left == 1
         failed = {each.card.upstream for each, error in self.failures if error.blame is Blame.UPSTREAM} if last else ()
         if len(self.left) > 1:
-            ordered = sorted(self.left, key=lambda each: (not self._well(each), each.card.upstream in failed))
-            self.left = deque(ordered)
+            self.left.sort(key=lambda each: (not self._well(each), each.card.upstream in failed))
 
     def conclusion(self) -> GatewayError:
         """What the client is told of all failures."""

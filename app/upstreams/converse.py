@@ -17,7 +17,7 @@ from app.core.errors import BadReply, OutOfTime, TimedOut
 from app.core.events import CONTENT, TOGETHER_MOST, Event, Start, Text, is_content
 from app.core.request import Request, Terms
 from app.upstreams.http import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Call, Clocks, Reply, Transport
-from app.wire.codec import Outgoing, UpstreamCodec
+from app.wire.codec import UpstreamCodec
 
 STREAM_TYPES: Final = frozenset({"text/event-stream", "application/x-ndjson"})
 JSON_TYPES: Final = frozenset({"application/json"})
@@ -42,15 +42,18 @@ async def converse(
     outgoing = codec.write_request(request, card)
     call = Call("POST", url, {**BASE_HEADERS, **headers, **outgoing.headers}, outgoing.body, request.stream)
     given = _given(request.terms, clocks, whole=not request.stream)
+    sending, ignored = transport.send(call, given), outgoing.ignored
+    del call  # with its body, which need not stay as long as the answer takes
     try:
-        async with transport.send(call, given) as reply:
+        async with sending as reply:
             if reply.status != 200:
                 raise codec.read_error(reply.status, reply.headers, await _excerpt(reply))
             if not streamed(reply.content_type, request.stream):
                 for event in codec.read_reply(await reply.read(), request, card, outgoing):
-                    yield _noted(event, outgoing)
+                    yield _noted(event, ignored)
                 return
             reader = codec.reader(request, card, outgoing)
+            del outgoing
             committed, room = False, math.inf if request.stream else REPLY_BYTES_MAX
             while data := await reply.more():
                 room -= len(data)
@@ -61,7 +64,7 @@ async def converse(
                     if not committed:
                         committed = is_content(event)
                         reply.alarm.content(committed)
-                        event = _noted(event, outgoing)
+                        event = _noted(event, ignored)
                     yield event
             for event in reader.end():
                 yield event
@@ -123,10 +126,10 @@ async def _excerpt(reply: Reply) -> bytes:
     return b"".join(parts)[:ERROR_BYTES_MAX]
 
 
-def _noted(event: Event, outgoing: Outgoing) -> Event:
+def _noted(event: Event, ignored: tuple[str, ...]) -> Event:
     """Readers of replies do not know what of the request was left out."""
     if type(event) is Start:
-        event.ignored = outgoing.ignored
+        event.ignored = ignored
     return event
 
 

@@ -242,21 +242,25 @@ class Sending:
 
     def __init__(self, transport: HttpTransport, call: Call, clocks: Clocks) -> None:
         self._transport = transport
-        self._call = call
+        self._call: Call | None = call  # until it is written
+        self._streams = call.streams
         self._clocks = clocks
         self._target = target_of(call.url)
         self._connection: Connection | None = None
         self._alarm: Alarm | None = None
 
     async def __aenter__(self) -> Reply:
-        started, target, streams = time.monotonic(), self._target, self._call.streams
+        started, target, streams = time.monotonic(), self._target, self._streams
         connection = self._transport.kept(target, streams=streams)
         if connection is None:
             connection = await self._transport.made(target, self._clocks, streams=streams)
         self._connection = connection
         alarm = self._alarm = Alarm(connection, self._clocks, started)
+        call, self._call = self._call, None
+        assert call is not None, "one is sent once"
         try:
-            connection.send(_written(self._call, target))
+            connection.send(_written(call, target))
+            del call
             alarm.wait()
             await connection.head()
         except BaseException:  # whatever it was, nobody will read the reply
@@ -271,7 +275,7 @@ class Sending:
         if self._alarm is not None:
             self._alarm.stop()
         if self._connection is not None:
-            self._transport.given_back(self._target, self._connection, streams=self._call.streams)
+            self._transport.given_back(self._target, self._connection, streams=self._streams)
 
 
 def _written(call: Call, target: Target) -> bytes:
