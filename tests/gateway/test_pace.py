@@ -159,3 +159,8 @@ def test_an_answer_that_just_ends_loses_nothing(timed: Callable[[Any], Any]) -> 
 def test_pieces_count_as_what_they_hold(event: Event, tokens: int) -> None:
     """Servers that send several tokens at a time are not slow."""
     assert tokens_of(event) == tokens
+
+
+def test_pieces_that_came_as_one_count_each() -> None:
+    """Or a model of short words would seem slow whenever several came at once."""
+    assert tokens_of(Text("I am", pieces=3)) == 3

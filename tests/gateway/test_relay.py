@@ -193,3 +193,11 @@ async def test_an_answer_that_came_whole_is_not_cut() -> None:
     answering = Answering(exchange, [whole, Text("long enough"), Finish("stop"), Usage(Tokens(2, 3))])
     events = await answering.relayed()
     assert events[-1] == Usage(Tokens(2, 3), cost_nano=8) and answering.asked == 0
+
+
+async def test_pieces_that_came_as_one_are_counted_each() -> None:
+    """Or a model that sends many at once could say more than was paid for."""
+    exchange = begun()
+    exchange.account.room = (2, 100)
+    events = await Answering(exchange, [start(), Text("abc", pieces=3), Finish("stop")]).relayed()
+    assert exchange.stopped == "budget" and not any(isinstance(event, Text) for event in events)
