@@ -8,6 +8,7 @@ ask is digests and a short vector, no text.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -121,7 +122,7 @@ def packed(vector: Sequence[float] | NDArray[Any] | None) -> bytes:
     if vector is None:
         return b""
     head: NDArray[Any] = np.asarray(vector[:DIMENSIONS], dtype=np.float64)
-    length = float(np.linalg.norm(head))
+    length = math.sqrt(head @ head)
     return np.rint(head / length * SCALE).astype(np.int8).tobytes() if 0 < length < float("inf") else b""
 
 
