@@ -162,8 +162,8 @@ async def test_what_nobody_reads_ends_and_is_settled_once(tmp_path: Path) -> Non
 
 
 async def test_a_reader_on_another_gateway_keeps_it_going(tmp_path: Path) -> None:
-    async with gateways(tmp_path, pace=50, streaming={"orphan_seconds": 0.3}) as services:
-        got = await begin(services[0], 250, Got(), bytes_=2_000)
+    async with gateways(tmp_path, pace=50, streaming={"orphan_seconds": 1.5}) as services:
+        got = await begin(services[0], 250, Got(), bytes_=2_000)  # five seconds in all
         assert (await resume(services[1], got)).done
 
 

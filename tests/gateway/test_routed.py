@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
@@ -28,10 +27,9 @@ from app.flags import Flags
 from app.gateway.attempts import Attempts
 from app.gateway.discovery import Found
 from app.gateway.gateway import Gateway
-from app.gateway.routed import Basis, Routed, _classifier, _embed
+from app.gateway.routed import Basis, Routed, _classifier
 from app.gateway.settle import Settlement
 from app.learning.outcome import Evidence
-from app.recall.embedder import StaticEmbedder
 from app.routing.classifier import Classifier
 from app.routing.emergency import FAILURES, GONE, QUALITY
 from app.routing.registry import Registry
@@ -296,17 +294,6 @@ def test_a_gateway_without_weights_routes_without_a_classifier(error: Exception,
     assert told["log_level"] == "warning" and str(error) in told["why"]
     there = cast(Classifier, object())
     assert _classifier(lambda: there) is there
-
-
-def test_without_an_embedder_there_are_no_vectors() -> None:
-    class Ones:
-        def embed(self, texts: list[str]) -> Any:
-            return np.full((len(texts), 2), len(texts[0]))
-
-    assert _embed(None) is None
-    embed = _embed(cast(StaticEmbedder, Ones()))
-    assert embed is not None
-    assert embed("four").tolist() == [4, 4]
 
 
 async def test_what_the_store_says_is_followed(houses: Any) -> None:
