@@ -223,7 +223,7 @@ async def test_a_write_that_was_sent_twice_counts_once(house: House, store: Stor
             raise StoreUnavailable("gone")
         return answer
 
-    store.run = forgetful  # type: ignore[method-assign]
+    store.run = forgetful  # type: ignore[method-assign,assignment]  # a coroutine will do
     await house.sessions.keep(PLACE, NOTHING, Turn(0, two("a", "b"), (), "m"))
     await house.tasks.drain(5)
     assert (await house.load()).messages == talk("a", "b") and not house.errors
