@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.core.caller import Caller
 from app.core.card import Card
@@ -61,21 +61,29 @@ def plan(
     strategy = named.strategy or request.terms.strategy or rules.strategy
     private = request.terms.strategy == "privacy" or (named.card is None and strategy == "privacy")
     local_only = private or request.terms.local_only or caller.privacy == "local"
-    bounds, size = Bounds(request, caller, rules, named.card, local_only), size_of(request)
+    bounds = Bounds(request, caller, rules, named.card, local_only)
+    case = _Case(bounds, registry, signals, verdict, size_of(request))
     if named.card is not None:
-        return _with_fallbacks(named.card, "asked for by name", bounds, registry, signals, verdict, size)
+        return _with_fallbacks(named.card, "asked for by name", case)
     if not rules.routed and (default := _default(registry, rules, request)) is not None:
-        return _with_fallbacks(default, "routing is off", bounds, registry, signals, verdict, size)
-    return _routed(strategy, bounds, registry, signals, verdict, size)
+        return _with_fallbacks(default, "routing is off", case)
+    return _routed(strategy, case)
+
+
+class _Case(NamedTuple):
+    bounds: Bounds
+    registry: Registry
+    signals: Signals
+    verdict: Verdict | None
+    size: Size
 
 
 # --- auto -----------------------------------------------------------------------------------------------------------
 
 
-def _routed(
-    strategy: str, bounds: Bounds, registry: Registry, signals: Signals, verdict: Verdict | None, size: Size
-) -> Plan:
+def _routed(strategy: str, case: _Case) -> Plan:
     """Rules, strategy, moment."""
+    bounds, registry, signals, verdict, size = case
     request, rules, before = bounds.request, bounds.rules, signals.previous
     open_ = opened(bounds, registry)
     field = estimated(open_.fit, size, signals, verdict, open_.smallest)
@@ -184,16 +192,9 @@ def _chained(order: list[int], said: list[str], field: Field, question: Question
 # --- one model, and what stands in for it ---------------------------------------------------------------------------
 
 
-def _with_fallbacks(
-    head: Card,
-    reason: str,
-    bounds: Bounds,
-    registry: Registry,
-    signals: Signals,
-    verdict: Verdict | None,
-    size: Size,
-) -> Plan:
+def _with_fallbacks(head: Card, reason: str, case: _Case) -> Plan:
     """One model, and behind it what its own list names."""
+    bounds, registry, signals, verdict, size = case
     request, rules = bounds.request, bounds.rules
     ids = dict.fromkeys((head.id, *(head.fallback if rules.fallback else ())))
     profiles = [each for each in map(registry.profile, ids) if each is not None]
