@@ -26,6 +26,10 @@ DEBT_MINUTES: Final = 10
 """No wrong guess at what a request needs keeps its key out for longer."""
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
+_ROWS: Final = {
+    kind: tuple(f"x-ratelimit-{name}-{kind}".encode() for name in ("limit", "remaining", "reset"))
+    for kind in (REQUESTS, TOKENS)
+}
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -98,12 +102,6 @@ def header_rows(states: Sequence[RateState]) -> Headers:
             (reset, duration(state.reset_seconds).encode()),
         )
     return rows
-
-
-_ROWS: Final = {
-    kind: tuple(f"x-ratelimit-{name}-{kind}".encode() for name in ("limit", "remaining", "reset"))
-    for kind in (REQUESTS, TOKENS)
-}
 
 
 def duration(seconds: float) -> str:

@@ -28,7 +28,7 @@ TEXT_MAX: Final = 256
 USD_MAX: Final = 1_000_000
 TIMEOUT_MAX_SECONDS: Final = 86_400.0
 PREFIX: Final = b"x-tierway-"
-OURS: Final = len(PREFIX)
+PREFIX_BYTES: Final = len(PREFIX)
 EFFECTIVE: Final = frozenset(
     PREFIX + name
     for name in (
@@ -50,7 +50,7 @@ def read_terms(inbound: Inbound, caller: Caller) -> Terms:
         priority="batch" if caller.priority == "batch" else "interactive",
         local_only=caller.privacy == "local",
     )
-    ours = [name for name in headers if name[:OURS] == PREFIX or name == HEADER]
+    ours = [name for name in headers if name[:PREFIX_BYTES] == PREFIX or name == HEADER]
     return _as_asked(terms, inbound, caller, ours) if ours else terms
 
 

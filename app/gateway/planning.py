@@ -31,6 +31,7 @@ from app.routing.signals import Signals
 
 CountsOf = Callable[[Iterable[str], str, str], Counts | None]
 RULES_KEPT: Final = 64
+"""Those of the flags and thresholds of late; with one more, all are made anew."""
 NO_FLAGS: Final[Mapping[str, bool]] = MappingProxyType({})
 
 
@@ -71,7 +72,7 @@ class Planning:
     draw: Callable[[], float] = random.random
     version: str = ""
     _prefer: dict[str, tuple[str, ...]] = field(init=False)
-    _known: dict[tuple[bool, bool, bool, float | None], Rules] = field(init=False, default_factory=dict)
+    _rules_kept: dict[tuple[bool, bool, bool, float | None], Rules] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._prefer = {name: tuple(task.prefer) for name, task in self.routing.tasks.items()}
@@ -79,7 +80,7 @@ class Planning:
     def configure(self, routing: Routing, version: str) -> None:
         """For every request from now on, whole: a plan is made by one configuration."""
         self.routing, self.version = routing, version
-        self._known.clear()
+        self._rules_kept.clear()
         self.recent.aim(routing.target_local)
 
     def __call__(self, request: AnyRequest, caller: Caller, registry: Registry) -> Planned:
@@ -136,11 +137,11 @@ class Planning:
         """Made once for all requests to which the same applies."""
         routed, local, paid = flags["MULTI_MODEL_ROUTER"], flags["LOCAL_MODELS"], flags["CLOUD_FALLBACK"]
         threshold = self.recent.threshold()
-        rules = self._known.get((routed, local, paid, threshold))
+        rules = self._rules_kept.get((routed, local, paid, threshold))
         if rules is None:
-            if len(self._known) >= RULES_KEPT:
-                self._known.clear()
-            rules = self._known[routed, local, paid, threshold] = self._made(routed, local, paid, threshold)
+            if len(self._rules_kept) >= RULES_KEPT:
+                self._rules_kept.clear()
+            rules = self._rules_kept[routed, local, paid, threshold] = self._made(routed, local, paid, threshold)
         return rules
 
     def _made(self, routed: bool, local: bool, paid: bool, threshold: float | None) -> Rules:

@@ -34,14 +34,14 @@ _HARNESS: Final = (
     "|command-name|command-message|command-args|local-command-stdout|local-command-stderr|repo_map|repository_map"
     "|available_skills|tool_results?|function_results?|workspace_info|editor_context"
 )
-Signs = Mapping[str, Sequence[str]]
-"""Under a character those that hold it: one character is looked for many times faster than several."""
-
 _OPEN = re.compile(rf"<({_HARNESS})(?:\s[^<>]*)?>")
 _CLOSE = re.compile(rf"</({_HARNESS})>")
 _WRAPPERS: Final = ("user_query", "user_message", "task", "feedback", "question")
 _NO_PATH_ENDS: Final = ("", ";", ")", ",", "{", "}", ":", ".")
 _LISTING_MARKS: Final = " 	│├└─*-"
+
+Signs = Mapping[str, Sequence[str]]
+"""Under a character those that hold it: one character is looked for many times faster than several."""
 
 _CODE_SIGNS: Final[Signs] = {
     "(": ("();", "print("),

@@ -127,7 +127,7 @@ class LedgerStore:
         self._store = store
         self._leases = OpenLeases(store)
         self._admitting = Together(partial(self._admit, again=True))
-        self._entering = Together(partial(self._admit, again=False))
+        self._admitting_once = Together(partial(self._admit, again=False))
         self._settling = Together(self._settle)
         self._durable = False
 
@@ -170,7 +170,7 @@ class LedgerStore:
     ) -> AdmissionReply:
         """All or nothing. `note` is JSON for people. Without a lease nothing tells a repetition, so it is sent once."""
         nano = 0 if lease is None else min(lease.held_nano, MOST_NANO)
-        asking = self._entering if lease is None else self._admitting
+        asking = self._admitting_once if lease is None else self._admitting
         reply = await asking.ask(Admission(lease, nano, rates, seats, note, lease_ms))
         try:
             return _admission(reply, lease.counters if lease else (), rates, seats)
