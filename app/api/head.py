@@ -18,15 +18,17 @@ FRAMING: Final = (b"connection", b"transfer-encoding")
 
 def at_once(app: Any, cycle: RequestResponseCycle) -> Any:
     """The application, for this one request."""
-    return functools.partial(_asked, app, cycle)
 
+    def asked(scope: Scope, receive: Receive, send: Send) -> Any:
+        return app(scope, receive, functools.partial(_send, cycle, send))
 
-def _asked(app: Any, cycle: RequestResponseCycle, scope: Scope, receive: Receive, send: Send) -> Any:
-    return app(scope, receive, functools.partial(_send, cycle, send))
+    return asked
 
 
 def _send(cycle: RequestResponseCycle, send: Send, message: Message) -> Awaitable[None]:
-    return send(message) if cycle.response_started or not _began(cycle, message) else _sent()
+    if cycle.response_started or not _began(cycle, message):
+        return send(message)
+    return _sent()
 
 
 async def _sent() -> None:
