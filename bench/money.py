@@ -1,5 +1,5 @@
-"""What money costs: CPU of admission and settlement where calls share pipelines, and how long admission takes when
-several gateways ask the store at once.
+"""What money costs: CPU of admission and settlement where many share a call of the store, and how long admission takes
+when several gateways ask the store at once.
 
 `python -m bench.money` prints two tables. Both measure the gateway's own services on the embedded store; there is no
 HTTP and no upstream. With `--client` it is one of those several gateways, and prints its times as JSON.

@@ -1,7 +1,7 @@
 """Gives an answer to a client, as events or whole, and stops working for one that left.
 
-Beside the answer runs a companion that waits for the client to leave, and on streams keeps the line alive. There is no
-queue: `send` blocking is the back-pressure.
+Of a client that leaves a whole answer hears from the connection; beside a stream runs a companion that waits for that,
+and keeps the line alive. There is no queue: `send` blocking is the back-pressure.
 """
 
 from __future__ import annotations

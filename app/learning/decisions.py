@@ -1,6 +1,6 @@
 """Remembers decisions, and what is learnt about their answers: a week by request id, ninety days as a training log.
 
-`note` reads finished requests and only puts them aside; they are written soon after, all in one pipeline, so that no
+`note` reads finished requests and only puts them aside; they are written soon after, many with one script, so that no
 caller ever waits for it. A store that is away loses decisions, which is counted, and nothing else. Every later word
 about an answer (feedback, the next ask, a shadow) goes through `add`, which keeps the learned success in step.
 """

@@ -107,7 +107,8 @@ class Store:
     def run(
         self, script: Script, keys: Sequence[str] = (), args: Sequence[Value] = (), *, again: bool = False
     ) -> asyncio.Future[Any]:
-        """The script's reply. All keys it touches are named; `again`: running it twice does no harm."""
+        """The script's reply, to be awaited; it is asked for at once. All keys it touches are named; `again`: running
+        it twice does no harm."""
         return self._send(("EVALSHA", script.sha, len(keys), *keys, *args), again, script)
 
     async def call(self, *command: Value, again: bool = False) -> Any:

@@ -40,6 +40,7 @@ def parse(data: bytes, depth: int = MAX_DEPTH) -> Any:
 
 
 def _often(sign: bytes, data: bytes, most: int) -> bool:
+    """Whether it is there more than `most` times."""
     at = -1
     for _ in range(most + 1):
         if (at := data.find(sign, at + 1)) < 0:

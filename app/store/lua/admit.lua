@@ -1,11 +1,12 @@
--- KEYS: 1 epoch, 2 leases, 3 settlements acknowledged to those who ask, then what else is named: leases, counters, rates
---       and seats, by their places
--- ARGV: 1 number of admissions, 2 of counters, 3 of rates, 4 lifetime of the record of a lease, 5 of the seats, 6 how many
---       acknowledged settlements they know of, then per counter: its place in KEYS, start, end
---       (0: never), milliseconds kept (after the end, or after the last hold; 0: for ever), per rate: its place,
---       and per admission: place of the lease, its id ('': no lease), epoch, nano-dollars to hold, root, model, counters
---       as JSON, note, place of the seats, most seats (0: none asked for), holder, how many of the counters, how many of
---       the rates, milliseconds of lease and seat, which counter with which limit (-1: none), which rate with microseconds of a unit, burst, cost
+-- KEYS: 1 epoch, 2 leases, 3 settlements acknowledged to those who ask, then what else is named: leases, counters,
+--       rates and seats, by their places
+-- ARGV: 1 number of admissions, 2 of counters, 3 of rates, 4 lifetime of the record of a lease, 5 of the seats, 6 how
+--       many acknowledged settlements they know of, then per counter: its place in KEYS, start, end (0: never),
+--       milliseconds kept (after the end, or after the last hold; 0: for ever), per rate: its place, and per admission:
+--       place of the lease, its id ('': no lease), epoch, nano-dollars to hold, root, model, counters as JSON, note,
+--       place of the seats, most seats (0: none asked for), holder, how many of the counters, how many of the rates,
+--       milliseconds of lease and seat, which counter with which limit (-1: none), which rate with microseconds of a
+--       unit, burst, cost
 -- -> per admission a tag, what belongs to it, and its rates' states (remaining, microseconds until full) last:
 --    {1, ...} admitted | {2, state, ...} this lease is known | {3, rate, microseconds to wait (-1: never fits), ...}
 --    {4, ...} no seat | {0, counter, used, held} denied | {-1, epoch, older} another epoch, or (older 1)
@@ -53,7 +54,8 @@ end
 
 local open = {} -- of new leases: when they are due, and their ids
 local function admit(a, first, first_rate, last)
-  local lease, id, amount, seats = KEYS[tonumber(ARGV[a + 1])], ARGV[a + 2], tonumber(ARGV[a + 4]), tonumber(ARGV[a + 10])
+  local lease, id = KEYS[tonumber(ARGV[a + 1])], ARGV[a + 2]
+  local amount, seats = tonumber(ARGV[a + 4]), tonumber(ARGV[a + 10])
   if id ~= '' then
     if not epoch or epoch ~= ARGV[a + 3] then return {-1, epoch or '', 0} end
     if older then return {-1, epoch, 1} end
