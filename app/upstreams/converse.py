@@ -6,6 +6,8 @@ cannot stream still answers a streamed request. `converse` is for answers that a
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import math
 import time
@@ -13,7 +15,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from app.core.card import Card
-from app.core.errors import BadReply, OutOfTime, TimedOut
+from app.core.errors import BadReply, GatewayError, OutOfTime, TimedOut
 from app.core.events import CONTENT, TOGETHER_MOST, Event, Start, Text, is_content
 from app.core.request import Request, Terms
 from app.upstreams.http import ERROR_BYTES_MAX, REPLY_BYTES_MAX, Call, Clocks, Reply, Transport
@@ -25,6 +27,7 @@ BASE_HEADERS: Final[Mapping[str, str]] = {
     "content-type": "application/json",
     "accept-encoding": "identity",  # a compressed stream would be held back until a block is full
 }
+ENDING_SECONDS: Final = 1.0
 OUT_OF_TIME: Final = "The request's time is over."
 
 
@@ -66,10 +69,22 @@ async def converse(
                         reply.alarm.content(committed)
                         event = _noted(event, ignored)
                     yield event
+                if reader.over:
+                    await _ended(reply)
+                    break
             for event in reader.end():
                 yield event
     except TimedOut as error:
         raise _whose(error, given, clocks)  # noqa: B904 - the same error, or one that names it as its cause
+
+
+async def _ended(reply: Reply) -> None:
+    """Lets a body end whose answer has said its last word, so that the connection can be used again. What does not end
+    soon, or breaks off, takes nothing from the answer."""
+    with contextlib.suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(ENDING_SECONDS):
+            while await reply.more():
+                pass
 
 
 def _together(events: list[Event]) -> list[Event]:

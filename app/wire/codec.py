@@ -47,6 +47,11 @@ class Limits:
 class Reader(Protocol):
     """Turns the bytes of a streamed reply into events, however they are split."""
 
+    @property
+    def over(self) -> bool:
+        """Whether the answer has said its last word, which may be before its body ends."""
+        ...
+
     def feed(self, data: bytes) -> list[Event]:
         """The events that became whole with these bytes. Raises an `UpstreamFault` for what breaks the wire."""
         ...

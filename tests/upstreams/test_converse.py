@@ -36,6 +36,7 @@ class LinesReader:
     def __init__(self) -> None:
         self._lines = LineSplitter()
         self._finished = False
+        self.over = False
 
     def feed(self, data: bytes) -> list[Event]:
         return [self._event(line) for line in self._lines.feed(data)]
@@ -44,8 +45,8 @@ class LinesReader:
         match line:
             case b"start":
                 return Start("1", "m", 0, "lines")
-            case b"finish":
-                self._finished = True
+            case b"finish" | b"last":
+                self._finished, self.over = True, line == b"last"
                 return Finish("stop")
         return Text(line.decode())
 
@@ -125,6 +126,33 @@ async def test_an_answer_cut_off_is_incomplete(transport: Transport) -> None:
     async with server(says(STREAM_HEAD + b"start\nab\n")) as url:
         with pytest.raises(Incomplete):
             await answered(transport, url, asked())
+
+
+@pytest.mark.parametrize("then", ["hang", "reset", "close"])
+async def test_an_answer_that_is_complete_does_not_fail_for_how_its_body_ends(
+    transport: Transport, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some servers say `[DONE]` and leave the connection open, or throw it away."""
+    monkeypatch.setattr("app.upstreams.converse.ENDING_SECONDS", SOON)
+    async with server(says(STREAM_HEAD + b"start\nab\nlast\n", then=then)) as url:
+        assert text_of(await answered(transport, url, asked())) == "ab"
+
+
+async def test_a_connection_whose_body_ends_after_the_last_word_is_used_again(transport: Transport) -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(STREAM_HEAD[:-2] + b"transfer-encoding: chunked\r\n\r\nd\r\nstart\na\nlast\n\r\n")
+            await asyncio.sleep(0.02)
+            writer.write(b"0\r\n\r\n")
+
+    async with server(handle, read_head=False) as url:
+        for _ in range(2):
+            assert text_of(await answered(transport, url, asked())) == "a"
+        assert len(connections) == 1
 
 
 async def test_a_refusal_is_read_by_the_codec(transport: Transport) -> None:

@@ -120,14 +120,14 @@ class ChatReader:
         self._start: Start | None = None
         self._choices: dict[int, ChoiceReader] = {}
         self._usage: Usage | None = None
-        self._done = False
+        self.over = False
         self._failed: GatewayError | None = None
         self._frame: Frame | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         if self._failed is not None:
             raise self._failed
-        single = None if self._frame is None or self._done else self._decoder.single(data)
+        single = None if self._frame is None or self.over else self._decoder.single(data)
         if single is not None and (text := self._alike([single], 0)) is not None:
             return [text]
         events: list[Event] = []
@@ -154,7 +154,7 @@ class ChatReader:
 
     def _payloads(self, payloads: list[bytes], events: list[Event]) -> None:
         at = 0
-        while at < len(payloads) and not self._done:
+        while at < len(payloads) and not self.over:
             text = self._alike(payloads, at)
             if text is None:
                 self._payload(payloads[at], events)
@@ -164,7 +164,7 @@ class ChatReader:
 
     def _payload(self, payload: bytes, events: list[Event]) -> None:
         if payload == b"[DONE]":
-            self._done = True
+            self.over = True
             return
         chunk = parse_object(payload)
         text = self._plain(chunk, payload)

@@ -49,6 +49,10 @@ class MessagesReader:
         self._message = _MessageReader(request, card, outgoing)
         self._error: GatewayError | None = None
 
+    @property
+    def over(self) -> bool:
+        return self._message.done
+
     def feed(self, data: bytes) -> list[Event]:
         if self._error is not None:
             raise self._error

@@ -58,6 +58,10 @@ class OllamaReader:
         self._answer = _Answer(request, card, outgoing.memo)
         self._fault: GatewayError | None = None
 
+    @property
+    def over(self) -> bool:
+        return self._answer.done
+
     def feed(self, data: bytes) -> list[Event]:
         return self._read(self._lines.feed(data))
 
