@@ -176,8 +176,12 @@ class GuardedProtocol(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
-        if not self._dropping:
-            super().on_body(body)
+        if self._dropping:
+            return
+        waiting: Any = self.cycle.body
+        if waiting and type(waiting) is bytes:  # which would be copied for each further piece
+            self.cycle.body = bytearray(waiting)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._dropping:

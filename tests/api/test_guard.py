@@ -327,6 +327,21 @@ async def test_so_many_may_be_sent_ahead_and_no_more(server: Server, line: Line)
     assert len(server.gate.paths) == 1 + AHEAD_MAX
 
 
+async def test_what_waits_of_a_body_is_not_copied_for_each_piece_that_follows(server: Server, line: Line) -> None:
+    """Else a client whose body waits, two megabytes long, holds up all others for a second with 60 KB of crumbs."""
+    crumb = b"1\r\na\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+    await line.send(post(path="/wait"))
+    await soon(lambda: server.gate.paths)
+    await line.send(head + 2 * crumb)
+    (connection,) = [
+        each for each in server.uvicorn.server_state.connections if isinstance(each, Quick) and each.pipeline
+    ]
+    waiting = connection.cycle.body
+    connection.data_received(crumb)
+    assert connection.cycle.body is waiting and waiting == b"aaa"
+
+
 async def test_requests_sent_ahead_wait_for_a_long_answer(server: Server, line: Line) -> None:
     """The answer lasts longer than a head may take, and we do not even read on meanwhile: it is no fault of theirs."""
     following = post(b"abc")
