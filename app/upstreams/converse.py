@@ -88,7 +88,8 @@ async def _ended(reply: Reply) -> None:
 
 
 def _together(events: list[Event]) -> list[Event]:
-    """The same; each piece of text knows whether another piece follows it at once."""
+    """The same; each piece of text knows whether another piece follows it at once. Several that are one event already
+    wait for no more of them."""
     for index, (event, following) in enumerate(itertools.pairwise(events), 1):
         if type(event) is Text:
             event.more = event.pieces == 1 and isinstance(following, CONTENT) and index % TOGETHER_MOST != 0

@@ -12,6 +12,8 @@ from typing import Final
 from app.core.errors import BadReply
 
 MAX_EVENT: Final = 8 * 1024 * 1024
+BETWEEN: Final = b"\n\ndata: "
+"""What stands between the data of two plain events."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 Frame = tuple[str, bytes]
@@ -116,7 +118,7 @@ def _plain(data: bytes) -> list[Frame] | None:
     """The frames of a chunk that holds nothing but whole one-line data events, as nearly every chunk does."""
     if b"\r" in data or not data.startswith(b"data: "):
         return None
-    payloads = data[6:-2].split(b"\n\ndata: ")
+    payloads = data[6:-2].split(BETWEEN)
     if data.count(b"\n") != 2 * len(payloads):
         return None
     return [("", payload) for payload in payloads if payload]

@@ -20,14 +20,12 @@ from app.wire.chat.usage import read_usage
 from app.wire.codec import Outgoing
 from app.wire.errors import error_from
 from app.wire.fields import parse
-from app.wire.sse import SseDecoder
+from app.wire.sse import BETWEEN, SseDecoder
 
 MAX_DEPTH: Final = 128
 CONTENT: Final = b'"content"'
 WRITTEN: Final = re.compile(rb"[ !#-\[\]-~]+")
 """Nearly every text that is written as it is."""
-BETWEEN: Final = b"\n\ndata: "
-"""What separates chunks that go on as one."""
 _CLOCK: Final = SystemClock()
 
 
