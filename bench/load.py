@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from bench.workloads import NUMBER, Workload
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost"})
 WARM_UP: Final = 0.4
+MOST_NUMBERS: Final = 10 ** len(NUMBER)
 LOST_MOST: Final = 200
 """Lost connections after which nothing is asked any more."""
 SAMPLE_SECONDS: Final = 0.25
@@ -39,12 +41,13 @@ class Ask:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of it. Only what happens while `counting` counts; errors always do."""
+    """What came of it. Only what happens while `counting` counts; errors always do. `asked` is the number of the last
+    request, counted from anywhere: what one load asked, the next one is not to ask again."""
 
     counting: bool = False
     stopped: bool = False
     begun: int = 0
-    asked: int = 0
+    asked: int = field(default_factory=lambda: random.randrange(MOST_NUMBERS))
     all_begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: int = 0
     events: int = 0
@@ -109,7 +112,7 @@ class Client(asyncio.Protocol):
         self._asked = time.perf_counter()
         self._tally.asked += 1  # so that each asks something of its own
         before, mark, after = self._request.partition(NUMBER.encode())
-        self._transport.write(before + (b"%08d" % self._tally.asked if mark else b"") + after)
+        self._transport.write(before + (b"%08d" % (self._tally.asked % MOST_NUMBERS) if mark else b"") + after)
 
     def _end(self, reading: Reading) -> None:
         self._reading = None
