@@ -137,8 +137,8 @@ class Classifier:
             heads += np.add.reduce(self._term_heads.take(rows, axis=0), axis=0) / math.sqrt(len(rows))
         if vector is not None:
             heads[len(TEXT_HEADS) :] += vector @ self._vector_heads
-        known = sum(map(self._row_of.__contains__, words.words))
-        return heads, min(1.0, known / max(1, len(words.words)) / self._calibration.familiar)
+        known = sum(map(self._row_of.__contains__, words.in_order))
+        return heads, min(1.0, known / max(1, len(words.in_order)) / self._calibration.familiar)
 
 
 def _logistic(odds: float) -> float:

@@ -88,7 +88,7 @@ class Words(NamedTuple):
     """A text as the classifier sees it, and its words; those of other languages as English ones."""
 
     data: bytes
-    words: list[bytes]
+    in_order: list[bytes]
     distinct: set[bytes]
 
 
@@ -105,20 +105,20 @@ def words_of(data: bytes) -> list[bytes]:
 
 def terms_of(words: Words) -> set[bytes]:
     """What the linear heads know: single words and pairs of neighbours."""
-    return words.distinct.union(map(b" ".join, pairwise(words.words)))
+    return words.distinct.union(map(b" ".join, pairwise(words.in_order)))
 
 
-def measures(read: Words) -> Numbers:
+def measures(words: Words) -> Numbers:
     """The numbers of one text, always as many and in the same order."""
-    data, words, _ = read
-    characters, groups = _characters(data), _groups(words)
+    data, in_order, _ = words
+    characters, groups = _characters(data), _groups(in_order)
     return np.concatenate(
         (
             characters,
             characters / max(1, len(data)),
             groups,
-            groups / max(1, len(words)),
-            [*_shapes(read), *_options(data)],
+            groups / max(1, len(in_order)),
+            [*_shapes(words), *_options(data)],
         ),
         dtype=np.float32,
     )
@@ -130,24 +130,24 @@ def _characters(data: bytes) -> Numbers:
     return counts
 
 
-def _groups(words: Sequence[bytes]) -> Numbers:
-    rows = [row for row in map(_GROUP_ROW.get, words) if row is not None]
+def _groups(in_order: Sequence[bytes]) -> Numbers:
+    rows = [row for row in map(_GROUP_ROW.get, in_order) if row is not None]
     counts: Numbers = np.add.reduce(_GROUP_TABLE.take(np.array(rows, dtype=np.intp), axis=0), axis=0)
     return counts
 
 
-def _shapes(read: Words) -> list[float]:
+def _shapes(words: Words) -> list[float]:
     """Lengths of words, lines and sentences, the numbers in it, and how it opens and ends."""
-    data, words, distinct = read
+    data, in_order, distinct = words
     lines = list(map(len, data.split(b"\n")))
     sentences = list(map(len, data.replace(b"? ", b". ").split(b". ")))
-    lengths = sorted(map(len, words)) or [0]
+    lengths = sorted(map(len, in_order)) or [0]
     count = len(lengths)
     numbers = data.translate(_NUMERIC).split()
     different = set(numbers)
-    first = words[0] if words else b""
+    first = in_order[0] if in_order else b""
     return [
-        *(len(data), len(words), sum(lengths) / count, lengths[-1], lengths[count // 2], lengths[count * 9 // 10]),
+        *(len(data), len(in_order), sum(lengths) / count, lengths[-1], lengths[count // 2], lengths[count * 9 // 10]),
         len(distinct) / count,
         *(len(lines), lines[0], lines[-1], max(lines), sum(lines) / len(lines)),
         *(len(sentences), max(sentences), sum(sentences) / len(sentences), sentences[-1]),

@@ -163,7 +163,7 @@ class Sink:
                 self._gathered = line
             else:
                 self._gathered = before + line
-        if not before or loop is not self._loop:
+        if not before or loop is not self._loop:  # one that has ended writes nothing any more
             self._loop = loop
             loop.call_soon(self.write)
 
