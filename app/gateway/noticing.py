@@ -51,7 +51,7 @@ class Noticing:
         self._request = request
         demanded = isinstance(request, Request) and request.format is not None
         self._kept = WHOLE_CHARS if demanded else TAIL_CHARS
-        self._most = 4 * self._kept
+        self._most = 4 * self._kept  # of their size, until they are cut
         self._pieces: list[str] = []
         self._size = 0  # of the pieces
         self._cut = False  # there was more

@@ -141,10 +141,10 @@ class Planning:
         if rules is None:
             if len(self._rules_kept) >= RULES_KEPT:
                 self._rules_kept.clear()
-            rules = self._rules_kept[routed, local, paid, threshold] = self._made(routed, local, paid, threshold)
+            rules = self._rules_kept[routed, local, paid, threshold] = self._new_rules(routed, local, paid, threshold)
         return rules
 
-    def _made(self, routed: bool, local: bool, paid: bool, threshold: float | None) -> Rules:
+    def _new_rules(self, routed: bool, local: bool, paid: bool, threshold: float | None) -> Rules:
         routing = self.routing
         return Rules(
             strategy=routing.strategy,

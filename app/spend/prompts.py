@@ -104,7 +104,7 @@ def prompt_tokens(request: Request, card: Card, family: Family, *, strict: bool)
     for index, message in enumerate(request.messages):
         total += family.message + (most(message.name) if message.name else 0)
         for part in message.parts:
-            tokens = most(part.text) if type(part) is TextPart else _part(part, index, family, strict)
+            tokens = most(part.text) if type(part) is TextPart else _part(part, index, family, strict)  # most are text
             total += family.message + tokens
     if request.tools:
         total += family.tools + sum(_tool(tool, family) for tool in request.tools)
