@@ -77,7 +77,8 @@ class Together(Generic[T]):
                 _settle(each, error)
         else:
             for item, each in zip(items, told, strict=True):
-                self._ask([item], [each])
+                if not each.done():
+                    self._ask([item], [each])
 
 
 def _settle(told: asyncio.Future[Any], said: Any) -> None:

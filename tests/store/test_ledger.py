@@ -561,3 +561,27 @@ async def test_the_largest_holds_are_added_up_exactly(ledger: LedgerStore) -> No
     assert await ledger.used((total,)) == [(0, 20 * odd)]
     await asyncio.gather(*(ledger.settle(each, odd, "settled") for each in held))
     assert await ledger.used((total,)) == [(20 * odd, 0)]
+
+
+@pytest.mark.parametrize("name", ["maxmemory", "min-replicas-to-write"])
+async def test_a_store_that_takes_no_writes_now_is_away_and_holds_nothing(ledger: LedgerStore, name: str) -> None:
+    """What is away is waited for, or answered by another server. And what is held for a lease that is not there blocks
+    honest requests until the period ends."""
+    store, ends = ledger._store, await now_ms(ledger._store) + DAY_MS
+    counters = counter("day", ends=ends), counter(), counter("month", ends=ends)
+    held = lease("l1", 10, *counters)
+    await ledger.admit(held, lease_ms=LEASE_MS)
+    await store.call("CONFIG", "SET", name, 1)
+    try:
+        said = await asyncio.gather(
+            *(ledger.admit(lease(f"n{each}", 10, *counters), lease_ms=LEASE_MS) for each in range(3)),
+            ledger.admit(lease("n3", 10, counters[1]), lease_ms=LEASE_MS),
+            ledger.settle(held, 5, "settled"),
+            ledger.settle(lease("new", 0), 4, "recorded"),
+            return_exceptions=True,
+        )
+    finally:
+        await store.call("CONFIG", "SET", name, 0)
+    assert [type(each) for each in said] == [StoreUnavailable] * len(said)
+    assert await ledger.used(counters) == [(0, 10)] * 3
+    assert await ledger.settle(held, 5, "settled") == Settled(True, "held", 5, 10)

@@ -76,6 +76,25 @@ async def test_who_left_meanwhile_is_no_affair_of_the_others() -> None:
     assert server.asked == [[2]], "nobody waits for the other"
 
 
+async def test_who_left_while_the_whole_was_refused_is_not_asked_for_again() -> None:
+    """What is admitted for nobody holds a seat until it is due."""
+    asked: list[list[Any]] = []
+    first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def send(items: Sequence[Any]) -> asyncio.Future[Any]:
+        asked.append([*items])
+        return first
+
+    together: Together[Any] = Together(send)
+    left, stays = together.ask(1), together.ask(2)
+    await asyncio.sleep(0)
+    left.cancel()
+    first.set_exception(InternalError("no"))
+    with pytest.raises(InternalError):
+        await stays
+    assert asked == [[1, 2], [2]]
+
+
 def test_places_are_counted_as_scripts_count_and_named_once() -> None:
     keys = ["epoch"]
     places = Places(keys)

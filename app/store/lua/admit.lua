@@ -98,17 +98,17 @@ local function admit(a, first, first_rate, last)
     end
   end
 
+  if id ~= '' then -- first, because a store that is full refuses it: nothing may be held for a lease that is not there
+    redis.call('HSET', lease, 's', 'held', 'a', ARGV[a + 4], 't', whole(now),
+      'r', ARGV[a + 5], 'm', ARGV[a + 6], 'k', ARGV[a + 7], 'n', ARGV[a + 8])
+    redis.call('PEXPIRE', lease, ARGV[4])
+    open[#open + 1], open[#open + 2] = due, id
+  end
   for b = first, first_rate - 1, 2 do
     local counter = counters[tonumber(ARGV[b])]
     counter.held, counter.taken = counter.held + amount, true
     if counter.more + amount > LARGE then hold(counter) end
     counter.more = counter.more + amount
-  end
-  if id ~= '' then
-    redis.call('HSET', lease, 's', 'held', 'a', ARGV[a + 4], 't', whole(now),
-      'r', ARGV[a + 5], 'm', ARGV[a + 6], 'k', ARGV[a + 7], 'n', ARGV[a + 8])
-    redis.call('PEXPIRE', lease, ARGV[4])
-    open[#open + 1], open[#open + 2] = due, id
   end
   for b = first_rate, last, 4 do
     local rate = rates[tonumber(ARGV[b])]
@@ -128,7 +128,14 @@ for i = 1, tonumber(ARGV[1]) do
   local first_rate = first + 2 * tonumber(ARGV[at + 12])
   local last = first_rate + 4 * tonumber(ARGV[at + 13]) - 1
   local fine, said = pcall(admit, at, first, first_rate, last)
-  replies[i] = (fine or type(said) == 'table') and said or redis.error_reply('ERR ' .. said)
+  if not fine then
+    local why = type(said) == 'table' and said.err or said
+    local kind = why:match('^%u+') or ''
+    -- A store that takes no writes now has taken none of these: nothing is done, and all are told so.
+    if kind ~= '' and kind ~= 'ERR' and kind ~= 'WRONGTYPE' then return redis.error_reply(why) end
+    said = redis.error_reply(kind == '' and 'ERR ' .. why or why)
+  end
+  replies[i] = said
   at = last
 end
 

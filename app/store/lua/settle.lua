@@ -103,7 +103,14 @@ for i = 1, settlements do
   local last = last_counter + 2 * tonumber(ARGV[at + 6])
   local fine, said = pcall(
     settle, KEYS[3 + i], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], at + 7, last_counter, last)
-  replies[i] = (fine or type(said) == 'table') and said or redis.error_reply('ERR ' .. said)
+  if not fine then
+    local why = type(said) == 'table' and said.err or said
+    local kind = why:match('^%u+') or ''
+    -- A store that takes no writes now has taken none of these: nothing is done, and all are told so.
+    if kind ~= '' and kind ~= 'ERR' and kind ~= 'WRONGTYPE' then return redis.error_reply(why) end
+    said = redis.error_reply(kind == '' and 'ERR ' .. why or why)
+  end
+  replies[i] = said
   at = last
 end
 
