@@ -33,7 +33,7 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
                 running.out_bytes += len(piece) if piece.isascii() else bytes_of(piece)
                 running.out_pieces += (event.pieces if type(event) is Text else 1) if piece else 0
                 running.read_at = monotonic()
-                if account.outgrown(running.out_pieces, running.out_bytes) and not await extend(account):
+                if account.outgrown(running.out_pieces, running.out_bytes) and not await _extended(exchange, extend):
                     ends = exchange.stop()
                     await events.aclose()  # at once: whoever reads slowly must not pay for what goes on meanwhile
                     for end in ends:
@@ -56,3 +56,13 @@ async def relay(exchange: Exchange, events: AsyncGenerator[Event, None], extend:
     finally:
         await events.aclose()
     yield exchange.summed(priced_usage(exchange))
+
+
+async def _extended(exchange: Exchange, extend: Extend) -> bool:
+    """Whether all of the answer so far may be held for: what came at once may be more than one slice."""
+    account, running, before = exchange.account, exchange.running, None
+    while account.room != before and account.outgrown(running.out_pieces, running.out_bytes):
+        before = account.room
+        if not await extend(account):
+            return False
+    return True

@@ -139,6 +139,19 @@ async def test_the_first_content_and_the_finish_are_noted() -> None:
 
 # --- an answer that outgrows what is held for it ----------------------------------------------------------------------
 
+
+async def test_what_came_at_once_is_held_for_whole() -> None:
+    """An upstream that sends faster than it is read would be ever further ahead of what is held, and of the budget."""
+    exchange = begun()
+    exchange.account.room = (1, 1_000)
+    answering = Answering(exchange, [start(), Text("abcdefgh", pieces=8), Finish("stop")], extensions=9, by=3)
+    await answering.relayed()
+    assert exchange.account.room[0] >= 8 and answering.asked == 3
+    exchange.account.room = (1, 1_000)
+    refused = Answering(exchange, [start(), Text("abcdefgh", pieces=8), Finish("stop")], extensions=1, by=3)
+    assert [event for event in await refused.relayed() if isinstance(event, Text)] == []
+
+
 PIECES: list[Event] = [
     start(),
     Text("a"),
