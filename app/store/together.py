@@ -69,19 +69,19 @@ class Together(Generic[T]):
             self._fail(items, told, InternalError("The store gave an answer that is none."))
         else:
             for each, one in zip(told, said, strict=True):
-                _settle(each, one)
+                _answer(each, one)
 
     def _fail(self, items: Sequence[T], told: Sequence[asyncio.Future[Any]], error: BaseException) -> None:
         if len(items) == 1 or isinstance(error, StoreUnavailable):
             for each in told:
-                _settle(each, error)
+                _answer(each, error)
         else:
             for item, each in zip(items, told, strict=True):
                 if not each.done():
                     self._ask([item], [each])
 
 
-def _settle(told: asyncio.Future[Any], said: Any) -> None:
+def _answer(told: asyncio.Future[Any], said: Any) -> None:
     if told.done():
         return
     if isinstance(said, hiredis.ReplyError):
