@@ -44,7 +44,7 @@ def _began(cycle: RequestResponseCycle, message: Message) -> bool:
     headers = [*cycle.default_headers, *message["headers"]]
     fields = dict(headers)
     names, values = b"".join(fields), b"".join([value for _, value in headers])
-    if not names.islower() or HEADER_RE.search(names) or HEADER_VALUE_RE.search(values):
+    if len(fields) < len(headers) or not names.islower() or HEADER_RE.search(names) or HEADER_VALUE_RE.search(values):
         return False
     if FRAMING[0] in fields or FRAMING[1] in fields:
         return False

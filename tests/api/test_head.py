@@ -75,6 +75,7 @@ async def told(app: Any, at: Any, method: str, keep_alive: bool, disconnected: b
         [(b"x bad", b"a")],
         [(b"x-bad\r\nx", b"a")],
         [(b"content-length", b"9")],
+        [(b"content-length", b"9"), (b"content-length", b"4")],
     ],
 )
 async def test_replies_are_written_as_uvicorn_would(
