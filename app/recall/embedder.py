@@ -92,10 +92,14 @@ class StaticEmbedder:
     def tokens(self, text: str) -> list[int]:
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
+    def vectors(self, tokens: Sequence[int]) -> Vectors:
+        """One row per token, of whatever length."""
+        return _widened(self._table.take(tokens, axis=0))
+
     def sums(self, texts: Sequence[str]) -> Vectors:
-        """One row per text: the sum of its tokens' vectors, of whatever length. No text is empty."""
+        """One row per text: the sum of its tokens' vectors. No text is empty."""
         token_lists = [self.tokens(text) for text in texts]
-        rows = _widened(self._table.take(list(chain.from_iterable(token_lists)), axis=0))
+        rows = self.vectors(list(chain.from_iterable(token_lists)))
         return np.add.reduceat(rows, list(accumulate(map(len, token_lists[:-1]), initial=0)), axis=0)
 
     def pool(self, token_lists: Sequence[Sequence[int]]) -> Vectors:
@@ -103,7 +107,7 @@ class StaticEmbedder:
         rows = np.zeros((len(token_lists), self.dimensions), dtype=np.float32)
         for row, tokens in zip(rows, token_lists, strict=True):
             if tokens:
-                np.add.reduce(_widened(self._table.take(tokens, axis=0)), axis=0, out=row)
+                np.add.reduce(self.vectors(tokens), axis=0, out=row)
         return _normalised(rows)
 
 

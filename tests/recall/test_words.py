@@ -24,7 +24,27 @@ def by_words(plain: StaticEmbedder) -> WordEmbedder:
 
 
 WORDS = st.sampled_from(
-    ["the", "thread", "Explain", "(a", "b);", "x\ny", "", "▁", "a▁", "<s>", "a</s>b", "naïve", "42.", "日本"]
+    [
+        "the",
+        "thread",
+        "Explain",
+        "(a",
+        "b);",
+        "x\ny",
+        "",
+        "▁",
+        "a▁",
+        "<s>",
+        "a</s>b",
+        "naïve",
+        "42.",
+        "42",
+        "2026",
+        "007",
+        "٣",
+        "²",
+        "日本",
+    ]
 )
 
 
@@ -44,7 +64,7 @@ def test_a_long_text_is_cut_like_any_other(plain: StaticEmbedder, by_words: Word
 
 def test_more_words_than_are_remembered_do_not_spoil_what_comes_after(plain: StaticEmbedder) -> None:
     embedder = WordEmbedder(plain)
-    for start in range(0, 2 * MOST_WORDS, 120):
-        text = " ".join(f"w{number} the" for number in range(start, start + 120))
+    for start in range(0, 2 * MOST_WORDS, 100):
+        text = " ".join(f"w{number} the {number}" for number in range(start, start + 100))
         np.testing.assert_allclose(embedder(text), plain.embed([text])[0], atol=2e-6)
         assert len(embedder._row_of) <= MOST_WORDS
