@@ -69,20 +69,25 @@ class Settle:
     cells: tuple[CostCell, ...]
 
 
-IDS = st.sampled_from(("a", "b", "c", "d", "bad"))
+IDS = st.sampled_from((*"abcdefghi", "bad"))
 EPOCHS = st.sampled_from(("e1",) * 9 + ("e0",))
-COUNTERS = st.lists(
-    st.sampled_from([(row, limit) for row in ROWS for limit in row.limits if row.name not in ("yesterday", "bad")] * 5)
-    | st.sampled_from([(row, limit) for row in ROWS for limit in row.limits]),
-    max_size=3,
-).map(tuple)
+TOTAL, DAY, YESTERDAY, SESSION, BROKEN = ROWS
+COUNTERS = st.sampled_from(
+    (
+        *(((TOTAL, 100),), ((TOTAL, 100), (DAY, 150)), ((DAY, 100), (SESSION, 60)), ((TOTAL, None), (SESSION, None)))
+        * 4,
+        *(((TOTAL, 2**53 - 1), (DAY, 100)), (), ((SESSION, 60), (YESTERDAY, None)), ((TOTAL, 100), (BROKEN, None))),
+        *(((BROKEN, 100),), ((YESTERDAY, None),)),
+    )
+)
 CELLS = st.lists(
     st.builds(
         lambda day, field, amount: CostCell(layout.key("costs", day), field, amount, {"e": 0, "d": 600}.get(day, 60)),
         st.sampled_from(("d", "d", "e", "bad")),
         st.sampled_from(("cost", "requests")),
-        st.sampled_from((0, 1, 7, -3, MUCH - 1, MUCH, -MUCH, 10**30)),
+        st.sampled_from((1, 7, -3, 0, MUCH - 1, MUCH, -MUCH, 10**30, 10**30)),
     ),
+    min_size=1,
     max_size=4,
 ).map(tuple)
 ADMISSIONS = st.builds(
@@ -105,11 +110,11 @@ SETTLEMENTS = st.builds(
     st.sampled_from((None, *NEAR * 4, *LARGE)),
     EPOCHS,
     COUNTERS,
-    st.sampled_from(("settled", "settled", "expired", "released", "recorded")),
+    st.sampled_from(("settled", "settled", "recorded", "recorded", "recorded", "expired", "released")),
     CELLS,
 )
 Ask = Admit | Settle
-TURNS = st.lists(st.lists(ADMISSIONS | SETTLEMENTS, min_size=2, max_size=9), min_size=1, max_size=5)
+TURNS = st.lists(st.lists(ADMISSIONS | SETTLEMENTS, min_size=6, max_size=12), min_size=1, max_size=3)
 
 
 def queue(ask: Ask) -> str:
